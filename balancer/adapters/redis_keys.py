@@ -1,0 +1,102 @@
+"""The one place where keys in Redis are named, ours and the broker's.
+
+`Keys` is made from a live kombu channel, so that `global_keyprefix`, `sep`, `priority_steps` and
+the names of `unacked` are the broker's own, whatever the operator set. The prefix is put in
+front by hand, because kombu's client prefixes only the first key of an EVALSHA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: kombu's defaults, for a `Keys` without a channel (twins, tests).
+SEPARATOR: Final = "\x06\x16"
+PRIORITY_STEPS: Final = (0, 3, 6, 9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Key names of one fleet; every method returns the whole key as Redis sees it."""
+
+    namespace: str = "balancer"
+    prefix: str = ""
+    sep: str = SEPARATOR
+    priority_steps: tuple[int, ...] = PRIORITY_STEPS
+    unacked: str = "unacked"
+    unacked_index: str = "unacked_index"
+
+    @classmethod
+    def from_channel(cls, channel: Any, namespace: str) -> Keys:
+        """Names as this kombu Redis channel uses them."""
+        prefix = channel.global_keyprefix or ""
+        return cls(
+            namespace=namespace,
+            prefix=prefix,
+            sep=channel.sep,
+            priority_steps=tuple(channel.priority_steps),
+            unacked=prefix + channel.unacked_key,
+            unacked_index=prefix + channel.unacked_index_key,
+        )
+
+    def ours(self, *parts: str) -> str:
+        return self.prefix + ":".join((self.namespace, *parts))
+
+    @property
+    def lanes(self) -> str:
+        return self.ours("lanes")
+
+    @property
+    def alive(self) -> str:
+        return self.ours("alive")
+
+    @property
+    def workers(self) -> str:
+        return self.ours("workers")
+
+    @property
+    def beats(self) -> str:
+        return self.ours("beats")
+
+    @property
+    def holds(self) -> str:
+        return self.ours("holds")
+
+    @property
+    def events(self) -> str:
+        return self.ours("events")
+
+    @property
+    def memory(self) -> str:
+        return self.ours("memory")
+
+    @property
+    def lease(self) -> str:
+        return self.ours("lease")
+
+    @property
+    def lease_fence(self) -> str:
+        return self.ours("lease", "fence")
+
+    @property
+    def asides(self) -> str:
+        return self.ours("asides")
+
+    def order(self, hardware_class: str) -> str:
+        return self.ours("order", hardware_class)
+
+    def fence(self, task_id: str) -> str:
+        return self.ours("fence", task_id)
+
+    def state(self, task_id: str) -> str:
+        return self.ours("state", task_id)
+
+    def want(self, task_id: str) -> str:
+        return self.ours("want", task_id)
+
+    def queue_lists(self, queue: str) -> tuple[str, ...]:
+        """The lists of a queue, the one that is served first at the front (kombu's `_q_for_pri`)."""
+        return tuple(
+            f"{self.prefix}{queue}{self.sep}{step}" if step else f"{self.prefix}{queue}"
+            for step in self.priority_steps
+        )

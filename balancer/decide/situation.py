@@ -1,0 +1,66 @@
+"""What a strategy is given and what it answers: the interface between the tick and its policies.
+
+A strategy suggests; it never enacts and never counts limits. `balancer.decide.plan` refuses or
+books each suggestion on a projection of the fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
+
+from balancer.decide.estimate import Estimates
+from balancer.decide.history import MoveHistory
+from balancer.model import (
+    Fleet,
+    Forecast,
+    HardwareProfile,
+    Imbalance,
+    Move,
+    Order,
+    Rejected,
+    Thresholds,
+)
+from balancer.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything known when a strategy is asked. `prices` are the last prices by hardware class,
+    `in_flight` the moves that have not ended, `profiles` the hardware profiles by kind."""
+
+    fleet: Fleet
+    settings: Settings
+    estimates: Estimates
+    history: MoveHistory
+    thresholds: Thresholds
+    profiles: Mapping[str, HardwareProfile]
+    prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    imbalance: Imbalance | None = None
+    forecasts: tuple[Forecast, ...] = ()
+    in_flight: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestions:
+    """Moves a strategy would make, in any order, and those it looked at and would not make."""
+
+    moves: tuple[Move, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+
+
+class Strategy(Protocol):
+    """A policy. `moves_thresholds` says whether the tick adapts the thresholds for it, `foresees`
+    whether forecast imbalances count."""
+
+    name: str
+    moves_thresholds: bool
+    foresees: bool
+
+    def orders(self, situation: Situation) -> tuple[Order, ...]:
+        """One order for each hardware class that is there."""
+
+    def suggest(self, situation: Situation) -> Suggestions:
+        """Moves that would help now."""

@@ -1,0 +1,191 @@
+"""What one tick saw, foresaw, chose and refused, with its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from balancer.model.fleet import SetAside
+
+MoveKind = Literal["queued", "reserved", "running"]
+Direction = Literal["increasing", "decreasing", "stable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemLoad:
+    """Load over the fleet at one tick: mean, standard deviation, max − min of the workers' utilisation (0–1)."""
+
+    at: float
+    average: float
+    deviation: float
+    imbalance: float
+    highest: str | None = None
+    lowest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """The bounds of high and low utilisation (0–1), and where they began."""
+
+    high: float
+    low: float
+    initial_high: float
+    initial_low: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadTrend:
+    """Slope of the load in utilisation per tick, by least squares; `magnitude` is its absolute value."""
+
+    direction: Direction
+    slope: float
+    magnitude: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A load foreseen for `due_at`, with the interval that `confidence` speaks of.
+
+    `subject` is "system" or a worker's name.
+    """
+
+    subject: str
+    made_at: float
+    due_at: float
+    value: float
+    low: float
+    high: float
+    confidence: float
+    method: str = "regression"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedForecast:
+    """A forecast whose time has come. `accuracy` is 1 − |truth − value|, floored at 0."""
+
+    forecast: Forecast
+    truth: float
+    accuracy: float
+    inside: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imbalance:
+    """An imbalance seen now or foreseen; worker names, most loaded first and least loaded first."""
+
+    kind: Literal["current", "predicted"]
+    score: float
+    overloaded: tuple[str, ...]
+    underloaded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a move costs and gains, on the seed's scale (cost 0–10, benefit ≥ 0) and in seconds."""
+
+    cost: float
+    benefit: float
+    cost_s: float | None = None
+    benefit_s: float | None = None
+    parts: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def net_benefit(self) -> float:
+        return self.benefit - self.cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One task to be moved. `source` and `target` are worker names or, for queued work, queues.
+
+    `target_queue` is where the message goes; `count` is more than one only for queued work
+    that is moved without choosing ids (then `task_id` is empty).
+    """
+
+    move_id: str
+    task_id: str
+    profile: str
+    kind: MoveKind
+    source: str
+    target: str
+    target_queue: str
+    reason: str
+    score: Score
+    at: float
+    proactive: bool = False
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A candidate that was not moved, and why: a short reason and a sentence."""
+
+    task_id: str
+    profile: str
+    kind: MoveKind
+    source: str
+    target: str
+    reason: str
+    detail: str = ""
+    score: Score | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneOffer:
+    """One lane as a class of hardware sees it, so that a worker can judge for itself.
+
+    `seconds` is p[profile, class] for a task of the lane's mean size (s), `best_seconds` the
+    least over all classes that are there, `value` v = min π·p (dimensionless share of drain
+    time a task), `ratio` v / (π·p) that ranks it.
+    """
+
+    queue: str
+    seconds: float
+    best_seconds: float
+    value: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a hardware class should serve, in groups of ties, first group first.
+
+    `offers` holds every lane of the fleet that this class can run; `values` the value v of
+    every lane of the fleet, by queue, and `committed_s` Σ π·R, so that a worker can compute
+    T(π) = Σ n·v + committed_s from the backlog it reads itself. With `guarded` a worker
+    refuses a lane whose `seconds` exceed T(π) + `best_seconds`. With `exclusive` lanes that
+    are not in `groups` are not served at all while the order is fresh.
+    """
+
+    hardware_class: str
+    at: float
+    groups: tuple[tuple[str, ...], ...] = ()
+    offers: tuple[LaneOffer, ...] = ()
+    values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    price: float = 0.0
+    committed_s: float = 0.0
+    guarded: bool = True
+    exclusive: bool = False
+    strategy: str = "priced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """All that one whole tick found and chose."""
+
+    at: float
+    strategy: str
+    load: SystemLoad
+    thresholds: Thresholds
+    trend: WorkloadTrend
+    forecasts: tuple[Forecast, ...] = ()
+    judged: tuple[JudgedForecast, ...] = ()
+    accuracy: float | None = None
+    imbalance: Imbalance | None = None
+    orders: tuple[Order, ...] = ()
+    moves: tuple[Move, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    notes: tuple[str, ...] = ()

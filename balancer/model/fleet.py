@@ -1,0 +1,69 @@
+"""The whole fleet at one moment: the one input of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from balancer.model.task import TaskProfile
+from balancer.model.worker import Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """The queue of one profile. `oldest_s` is the age of its head when that is known."""
+
+    queue: str
+    profile: TaskProfile
+    waiting: int = 0
+    mean_size: float = 1.0
+    oldest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedTask:
+    """A waiting message that was read in a head window of a queue, so that it may be chosen."""
+
+    task_id: str
+    queue: str
+    profile: str
+    size: float = 1.0
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """Something that could not be used, kept with its reason so that a person can look at it."""
+
+    source: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """A snapshot: workers whose report is fresh, lanes with their backlog, other queues' lengths.
+
+    `at` is the Redis server's clock in seconds. `silent` names workers whose report has
+    passed its age limit since the last look. `queued` holds waiting messages of direct and
+    class queues and of lanes' heads, as far as they were read.
+    """
+
+    at: float
+    workers: tuple[Worker, ...] = ()
+    lanes: tuple[Lane, ...] = ()
+    queues: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    queued: tuple[QueuedTask, ...] = ()
+    silent: tuple[str, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+
+    def worker(self, name: str) -> Worker | None:
+        return next((w for w in self.workers if w.name == name), None)
+
+    def lane_of(self, profile: str) -> Lane | None:
+        return next((lane for lane in self.lanes if lane.profile.name == profile), None)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted({w.hardware.hardware_class for w in self.workers}))

@@ -1,0 +1,65 @@
+"""What a task asks for and what is known of one that waits or runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a task needs of a worker.
+
+    `hardware` is any-of, in order of preference; empty means any. `affinity` holds labels
+    ("rack=a") or worker names, all of which must match.
+    """
+
+    hardware: tuple[str, ...] = ()
+    compute_capability: float | None = None
+    gpu_memory_bytes: int | None = None
+    memory_bytes: int | None = None
+    affinity: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskProfile:
+    """A class of tasks that run alike.
+
+    `expected_s` maps a hardware class or kind to the author's hint of seconds for size 1;
+    it is believed until runs say otherwise.
+    """
+
+    name: str
+    task: str
+    needs: Needs = field(default_factory=Needs)
+    priority: int | None = None
+    checkpoints: bool = False
+    restartable: bool = False
+    expected_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def migratable(self) -> bool:
+        """Whether a running task of this profile may leave its worker at a checkpoint."""
+        return self.checkpoints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldTask:
+    """A task a worker holds: running when `started_at` is set, else reserved.
+
+    Times are seconds of the Redis server's clock. `size` scales the profile's duration.
+    `tag` is the delivery tag under which the broker keeps it.
+    """
+
+    task_id: str
+    profile: str
+    lane: str = ""
+    size: float = 1.0
+    started_at: float | None = None
+    checkpointed_at: float | None = None
+    state_bytes: int | None = None
+    priority: int | None = None
+    epoch: int = 0
+    checkpoints: bool = False
+    tag: str = ""

@@ -1,0 +1,102 @@
+"""Where a task may go: names of queues, and what hardware may run which task.
+
+Pure. The lane of a profile is where its tasks are published; each hardware class has a class
+queue and each worker a direct queue, to which re-routed work goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from balancer.model import Hardware, Needs, Reading, as_kind
+
+#: Queues of ours begin with this, so that a person sees in `redis-cli` whose they are.
+PREFIX: Final = "bal"
+
+#: Longest readable part of a queue's name; a hash keeps longer ones apart.
+NAME_LIMIT: Final = 80
+
+
+def slug(text: str) -> str:
+    """`text` as part of a queue's name: readable, one-to-one by a hash where characters were lost."""
+    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in text)[:NAME_LIMIT]
+    if kept == text:
+        return kept
+    return f"{kept}~{hashlib.blake2s(text.encode(), digest_size=4).hexdigest()}"
+
+
+def lane_queue(profile: str) -> str:
+    """The lane of a profile."""
+    return f"{PREFIX}.lane.{slug(profile)}"
+
+
+def class_queue(hardware_class: str) -> str:
+    """The queue that every worker of a hardware class serves."""
+    return f"{PREFIX}.class.{slug(hardware_class)}"
+
+
+def direct_queue(worker: str) -> str:
+    """The queue that one worker alone serves."""
+    return f"{PREFIX}.worker.{slug(worker)}"
+
+
+def is_lane(queue: str) -> bool:
+    return queue.startswith(f"{PREFIX}.lane.")
+
+
+def is_class_queue(queue: str) -> bool:
+    return queue.startswith(f"{PREFIX}.class.")
+
+
+def is_direct_queue(queue: str) -> bool:
+    return queue.startswith(f"{PREFIX}.worker.")
+
+
+def unfit_reason(hardware: Hardware, needs: Needs, *, worker: str = "") -> str | None:
+    """Why this hardware can never run such a task; `None` when it can.
+
+    A requirement on a quantity that the hardware does not report is not met: unknown is not enough.
+    """
+    if needs.hardware:
+        kinds = [as_kind(k) for k in needs.hardware]
+        if hardware.kind not in kinds and hardware.hardware_class not in needs.hardware:
+            return f"hardware: needs any of {', '.join(needs.hardware)}; this is {hardware.hardware_class}"
+    for name, wanted, given in (
+        ("compute capability", needs.compute_capability, hardware.compute_capability),
+        ("GPU memory", needs.gpu_memory_bytes, hardware.gpu_memory_bytes),
+        ("memory", needs.memory_bytes, hardware.memory_bytes),
+    ):
+        if wanted is not None and (given is None or given < wanted):
+            return f"{name}: needs {wanted:g}; there is {'no reading' if given is None else format(given, 'g')}"
+    labels = {f"{key}={value}" for key, value in hardware.labels}
+    missing = [a for a in needs.affinity if a not in labels and a != worker]
+    return f"affinity: needs {', '.join(missing)}" if missing else None
+
+
+def can_run(hardware: Hardware, needs: Needs, *, worker: str = "") -> bool:
+    """Whether this hardware can run such a task when it is idle."""
+    return unfit_reason(hardware, needs, worker=worker) is None
+
+
+def strike_reason(reading: Reading, needs: Needs, *, hot_celsius: float = 95.0) -> str | None:
+    """Why a worker that could run such a task should not take it now; `None` when it may.
+
+    What is not read strikes nothing out.
+    """
+    free_gpu, free = reading.gpu_memory_free_bytes, reading.memory_free_bytes
+    if needs.gpu_memory_bytes is not None and free_gpu is not None and free_gpu < needs.gpu_memory_bytes:
+        return f"GPU memory: needs {needs.gpu_memory_bytes}; {free_gpu:.0f} free"
+    if needs.memory_bytes is not None and free is not None and free < needs.memory_bytes:
+        return f"memory: needs {needs.memory_bytes}; {free:.0f} free"
+    if reading.temperature_celsius is not None and reading.temperature_celsius >= hot_celsius:
+        return f"temperature: {reading.temperature_celsius:.0f} °C"
+    return None
+
+
+def preference(hardware: Hardware, needs: Needs) -> int:
+    """Place of this hardware in the task's order of preference, 0 first; after all when not named."""
+    for place, name in enumerate(needs.hardware):
+        if as_kind(name) == hardware.kind or name == hardware.hardware_class:
+            return place
+    return len(needs.hardware)
