@@ -18,12 +18,14 @@ from balancer.model.decision import (
 from balancer.model.events import Duplicate, Event, HandedOver, Refused, RunFinished, RunStarted
 from balancer.model.fleet import Fleet, Lane, QueuedTask, SetAside
 from balancer.model.hardware import HARDWARE_PROFILES, KINDS, Hardware, HardwareProfile, Kind, as_kind
+from balancer.model.migration import IN_FLIGHT, Migration, MigrationState
 from balancer.model.task import HeldTask, Needs, TaskProfile
 from balancer.model.worker import DIMENSIONS, Reading, Worker
 
 __all__ = [
     "DIMENSIONS",
     "HARDWARE_PROFILES",
+    "IN_FLIGHT",
     "KINDS",
     "Decision",
     "Duplicate",
@@ -39,6 +41,8 @@ __all__ = [
     "Kind",
     "Lane",
     "LaneOffer",
+    "Migration",
+    "MigrationState",
     "Move",
     "MoveKind",
     "Needs",
