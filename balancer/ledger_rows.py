@@ -1,0 +1,294 @@
+"""Records as rows of the ledger's tables (`adapters/sql/schema.sql`): pure conversion.
+
+Between the tick and the `Ledger` port: the loop calls these with what it has in hand and records
+the result. Times stay epoch seconds; a number that is not finite becomes `None`, so that NaN
+never reaches the database.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from balancer.model import (
+    IN_FLIGHT,
+    Decision,
+    Event,
+    Fleet,
+    Forecast,
+    Imbalance,
+    JudgedForecast,
+    Migration,
+    Move,
+    Reading,
+    Rejected,
+    RunFinished,
+    Score,
+    SetAside,
+    Worker,
+)
+from balancer.settings import Settings
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+#: Workers named in the detail of an imbalance; of a large fleet the rest is counted.
+NAMED_WORKERS: Final = 8
+
+
+def merge(*parts: Mapping[str, Sequence[Row]]) -> Rows:
+    """Rows of several sources as one batch, in order, without empty tables."""
+    together: Rows = {}
+    for part in parts:
+        for table, rows in part.items():
+            if rows:
+                together.setdefault(table, []).extend(rows)
+    return together
+
+
+def tick_rows(
+    decision: Decision,
+    fleet: Fleet,
+    migrations: Sequence[Migration],
+    settings: Settings,
+    *,
+    initiated: int,
+    successful: int,
+) -> Rows:
+    """All rows of one whole tick but those of samples, runs and moves.
+
+    The seed's row in `load_balancer_metrics`; in `decisions` the imbalance, each move made and
+    refused, what was set aside and the notes; in `forecasts` those made and those judged.
+    `migrations` are the moves under way, `initiated` and `successful` count moves since the last
+    tick's row.
+    """
+    return merge(
+        {"load_balancer_metrics": [_metrics_row(decision, fleet, migrations, settings, initiated, successful)]},
+        {"decisions": _decision_rows(decision)},
+        aside_rows(decision.set_aside, decision.at, strategy=decision.strategy),
+        forecast_rows(made=decision.forecasts, judged=decision.judged),
+    )
+
+
+def sample_rows(fleet: Fleet) -> Rows:
+    """One row of `worker_samples` for each worker of the snapshot."""
+    return {"worker_samples": [_sample_row(worker, fleet.at) for worker in fleet.workers]}
+
+
+def run_rows(events: Iterable[Event], fleet: Fleet) -> Rows:
+    """One row of `runs` for each `RunFinished`.
+
+    `joules` is the worker's power times the run's seconds over the slots that share it, where
+    the last report has a power reading; `joules_from` says "estimated", or "emulated" where the
+    device is.
+    """
+    workers = {worker.name: worker for worker in fleet.workers}
+    emulated = {worker.hardware.hardware_class: worker.hardware.emulated for worker in fleet.workers}
+    return {
+        "runs": [
+            _run_row(event, workers.get(event.worker), emulated.get(event.hardware_class))
+            for event in events
+            if isinstance(event, RunFinished)
+        ]
+    }
+
+
+def move_rows(migrations: Iterable[Migration]) -> Rows:
+    """One row of `moves` for each migration as it stands; a later row of the same move replaces it."""
+    return {"moves": [_move_row(migration) for migration in migrations]}
+
+
+def aside_rows(set_asides: Iterable[SetAside], at: float, *, strategy: str | None = None) -> Rows:
+    """Rows of `decisions` for what could not be read, with where it came from and why."""
+    return {
+        "decisions": [
+            {"at": at, "strategy": strategy, "kind": "set_aside", "reason": aside.reason,
+             "detail": aside.detail, "source": aside.source}
+            for aside in set_asides
+        ]
+    }
+
+
+def forecast_rows(*, made: Iterable[Forecast] = (), judged: Iterable[JudgedForecast] = ()) -> Rows:
+    """Rows of `forecasts`: new ones without a truth, judged ones with it (they replace the first)."""
+    rows = [_forecast_row(forecast) for forecast in made]
+    for verdict in judged:
+        row = _forecast_row(verdict.forecast)
+        row |= {"truth": number(verdict.truth), "accuracy": number(verdict.accuracy), "inside": verdict.inside}
+        rows.append(row)
+    return {"forecasts": rows}
+
+
+def number(value: float | None) -> float | None:
+    """`value`, or `None` where it is NaN or infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _metrics_row(
+    decision: Decision, fleet: Fleet, migrations: Sequence[Migration], settings: Settings,
+    initiated: int, successful: int,
+) -> Row:
+    return {
+        "timestamp": decision.at,
+        "system_load": number(decision.load.average),
+        "threshold_high": number(decision.thresholds.high),
+        "threshold_low": number(decision.thresholds.low),
+        "imbalance_score": number(decision.load.imbalance),
+        "migrations_initiated": initiated,
+        "migrations_successful": successful,
+        "prediction_accuracy": number(decision.accuracy),
+        "metrics": _metrics_document(decision, fleet, migrations, settings, initiated, successful),
+    }
+
+
+def _metrics_document(
+    decision: Decision, fleet: Fleet, migrations: Sequence[Migration], settings: Settings,
+    initiated: int, successful: int,
+) -> Row:
+    """The seed's `metrics` JSON, and after it what the seed lists but its example leaves out."""
+    thresholds = decision.thresholds
+    foreseen = next((f for f in decision.forecasts if f.subject == "system"), None)
+    return {
+        "worker_count": len(fleet.workers),
+        "active_migrations": sum(m.state in IN_FLIGHT for m in migrations),
+        "thresholds": {
+            "high": number(thresholds.high), "low": number(thresholds.low),
+            "initial_high": number(thresholds.initial_high), "initial_low": number(thresholds.initial_low),
+        },
+        "migrations": {
+            "initiated": initiated, "successful": successful,
+            "success_rate": round(successful / initiated, 4) if initiated else None,
+        },
+        "features": {
+            "dynamic_thresholds": settings.enable_dynamic_thresholds,
+            "predictive_balancing": settings.enable_predictive_balancing,
+            "cost_benefit_analysis": settings.enable_cost_benefit_analysis,
+            "hardware_specific": settings.enable_hardware_specific_strategies,
+            "resource_efficiency": settings.enable_resource_efficiency,
+        },
+        "prediction": {
+            "current_load": number(decision.load.average),
+            "predicted_load": number(foreseen.value) if foreseen else None,
+            "confidence": number(foreseen.confidence) if foreseen else None,
+            "window_minutes": settings.prediction_window,
+        },
+        "strategy": decision.strategy,
+        "load_deviation": number(decision.load.deviation),
+        "trend": {"direction": decision.trend.direction, "magnitude": number(decision.trend.magnitude)},
+        "waiting": sum(lane.waiting for lane in fleet.lanes),
+        "dry_run": settings.dry_run,
+    }
+
+
+def _decision_rows(decision: Decision) -> list[Row]:
+    at, strategy = decision.at, decision.strategy
+    rows = [] if decision.imbalance is None else [_imbalance_row(decision.imbalance)]
+    rows += [_made_row(move) for move in decision.moves]
+    rows += [_refused_row(refusal) for refusal in decision.rejected]
+    rows += [{"kind": "note", "reason": note} for note in decision.notes]
+    return [{"at": at, "strategy": strategy, **row} for row in rows]
+
+
+def _imbalance_row(imbalance: Imbalance) -> Row:
+    return {
+        "kind": "imbalance",
+        "reason": imbalance.kind,
+        "detail": f"score {imbalance.score:.2f}; over: {_named(imbalance.overloaded)}; "
+                  f"under: {_named(imbalance.underloaded)}",
+        "proactive": imbalance.kind == "predicted",
+    }
+
+
+def _named(workers: Sequence[str]) -> str:
+    rest = len(workers) - NAMED_WORKERS
+    return (", ".join(workers[:NAMED_WORKERS]) or "none") + (f" and {rest} more" if rest > 0 else "")
+
+
+def _made_row(move: Move) -> Row:
+    return {
+        "kind": "move", "reason": move.reason, "move_id": move.move_id, "task_id": move.task_id or None,
+        "profile": move.profile, "move_kind": move.kind, "source": move.source, "target": move.target,
+        "proactive": move.proactive, "tasks": move.count, **_score_columns(move.score),
+    }
+
+
+def _refused_row(refusal: Rejected) -> Row:
+    return {
+        "kind": "refused", "reason": refusal.reason, "detail": refusal.detail,
+        "task_id": refusal.task_id or None, "profile": refusal.profile, "move_kind": refusal.kind,
+        "source": refusal.source, "target": refusal.target, **_score_columns(refusal.score),
+    }
+
+
+def _score_columns(score: Score | None) -> Row:
+    if score is None:
+        return {}
+    return {
+        "cost": number(score.cost), "benefit": number(score.benefit),
+        "cost_s": number(score.cost_s), "benefit_s": number(score.benefit_s),
+        "parts": {name: number(value) for name, value in score.parts.items()},
+    }
+
+
+def _sample_row(worker: Worker, at: float) -> Row:
+    reading, hardware = worker.reading, worker.hardware
+    known = [value for value in worker.dimensions().values() if math.isfinite(value)]
+    return {
+        "at": at, "worker": worker.name, "instance": worker.instance,
+        "hardware": hardware.kind, "class": hardware.hardware_class,
+        "emulated": hardware.emulated, "telemetry": hardware.telemetry, "health": worker.health,
+        "slots": worker.slots, "busy": _busy(worker), "reserved": len(worker.reserved),
+        "load": min(1.0, max(known)) if known else None,
+        "reported_at": worker.at, **_reading_columns(reading),
+    }
+
+
+def _reading_columns(reading: Reading) -> Row:
+    return {
+        name: number(getattr(reading, name))
+        for name in ("cpu", "memory", "gpu", "gpu_memory", "pressure", "disk_bytes_per_s",
+                     "network_bytes_per_s", "temperature_celsius", "power_w")
+    }
+
+
+def _busy(worker: Worker) -> int:
+    return max(worker.busy, len(worker.running))
+
+
+def _run_row(run: RunFinished, worker: Worker | None, class_emulated: bool | None) -> Row:
+    duration = number(run.duration_s)
+    emulated = worker.hardware.emulated if worker else class_emulated
+    power = number(worker.reading.power_w) if worker else None
+    joules = None
+    if worker is not None and power is not None and duration is not None:
+        joules = power * duration / max(1, _busy(worker))
+    return {
+        "task_id": run.task_id, "profile": run.profile, "worker": run.worker, "class": run.hardware_class,
+        "emulated": emulated, "epoch": run.epoch, "outcome": run.outcome,
+        "started_at": None if duration is None else run.at - duration, "ended_at": run.at,
+        "duration_s": duration, "size": number(run.size), "share": number(run.share),
+        "joules": joules,
+        "joules_from": None if joules is None else "emulated" if emulated else "estimated",
+    }
+
+
+def _move_row(migration: Migration) -> Row:
+    move = migration.move
+    return {
+        "move_id": move.move_id, "task_id": move.task_id or None, "profile": move.profile,
+        "kind": move.kind, "source": move.source, "target": move.target, "target_queue": move.target_queue,
+        "reason": move.reason, "proactive": move.proactive, "state": migration.state,
+        "detail": migration.detail, "decided_at": move.at, "requested_at": migration.requested_at or None,
+        "handed_over_at": migration.handed_over_at, "started_at": migration.started_at,
+        "ended_at": migration.ended_at, "asked": move.count, "moved": migration.moved,
+        "state_bytes": migration.state_bytes, **_score_columns(move.score),
+    }
+
+
+def _forecast_row(forecast: Forecast) -> Row:
+    return {
+        "subject": forecast.subject, "made_at": forecast.made_at, "due_at": forecast.due_at,
+        "method": forecast.method, "value": number(forecast.value), "low": number(forecast.low),
+        "high": number(forecast.high), "confidence": number(forecast.confidence),
+    }
