@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from balancer.decide.load import utilisation
 from balancer.model import (
     IN_FLIGHT,
     Decision,
@@ -63,8 +64,9 @@ def tick_rows(
     `migrations` are the moves under way, `initiated` and `successful` count moves since the last
     tick's row.
     """
+    metrics = _metrics_row(decision, fleet, migrations, settings, initiated, successful)
     return merge(
-        {"load_balancer_metrics": [_metrics_row(decision, fleet, migrations, settings, initiated, successful)]},
+        {"load_balancer_metrics": [metrics]},
         {"decisions": _decision_rows(decision)},
         aside_rows(decision.set_aside, decision.at, strategy=decision.strategy),
         forecast_rows(made=decision.forecasts, judged=decision.judged),
@@ -79,9 +81,9 @@ def sample_rows(fleet: Fleet) -> Rows:
 def run_rows(events: Iterable[Event], fleet: Fleet) -> Rows:
     """One row of `runs` for each `RunFinished`.
 
-    `joules` is the worker's power times the run's seconds over the slots that share it, where
-    the last report has a power reading; `joules_from` says "estimated", or "emulated" where the
-    device is.
+    `joules` is an estimate: the power of the worker's last report, where that has a reading, times
+    the run's seconds, over the slots that were busy then. `joules_from` says "estimated", or
+    "emulated" where the device is.
     """
     workers = {worker.name: worker for worker in fleet.workers}
     emulated = {worker.hardware.hardware_class: worker.hardware.emulated for worker in fleet.workers}
@@ -103,8 +105,14 @@ def aside_rows(set_asides: Iterable[SetAside], at: float, *, strategy: str | Non
     """Rows of `decisions` for what could not be read, with where it came from and why."""
     return {
         "decisions": [
-            {"at": at, "strategy": strategy, "kind": "set_aside", "reason": aside.reason,
-             "detail": aside.detail, "source": aside.source}
+            {
+                "timestamp": at,
+                "strategy": strategy,
+                "kind": "set_aside",
+                "reason": aside.reason,
+                "detail": aside.detail,
+                "source": aside.source,
+            }
             for aside in set_asides
         ]
     }
@@ -115,8 +123,8 @@ def forecast_rows(*, made: Iterable[Forecast] = (), judged: Iterable[JudgedForec
     rows = [_forecast_row(forecast) for forecast in made]
     for verdict in judged:
         row = _forecast_row(verdict.forecast)
-        row |= {"truth": number(verdict.truth), "accuracy": number(verdict.accuracy), "inside": verdict.inside}
-        rows.append(row)
+        row |= {"truth": number(verdict.truth), "accuracy": number(verdict.accuracy)}
+        rows.append({**row, "inside": verdict.inside})
     return {"forecasts": rows}
 
 
@@ -126,8 +134,12 @@ def number(value: float | None) -> float | None:
 
 
 def _metrics_row(
-    decision: Decision, fleet: Fleet, migrations: Sequence[Migration], settings: Settings,
-    initiated: int, successful: int,
+    decision: Decision,
+    fleet: Fleet,
+    migrations: Sequence[Migration],
+    settings: Settings,
+    initiated: int,
+    successful: int,
 ) -> Row:
     return {
         "timestamp": decision.at,
@@ -143,8 +155,12 @@ def _metrics_row(
 
 
 def _metrics_document(
-    decision: Decision, fleet: Fleet, migrations: Sequence[Migration], settings: Settings,
-    initiated: int, successful: int,
+    decision: Decision,
+    fleet: Fleet,
+    migrations: Sequence[Migration],
+    settings: Settings,
+    initiated: int,
+    successful: int,
 ) -> Row:
     """The seed's `metrics` JSON, and after it what the seed lists but its example leaves out."""
     thresholds = decision.thresholds
@@ -153,11 +169,14 @@ def _metrics_document(
         "worker_count": len(fleet.workers),
         "active_migrations": sum(m.state in IN_FLIGHT for m in migrations),
         "thresholds": {
-            "high": number(thresholds.high), "low": number(thresholds.low),
-            "initial_high": number(thresholds.initial_high), "initial_low": number(thresholds.initial_low),
+            "high": number(thresholds.high),
+            "low": number(thresholds.low),
+            "initial_high": number(thresholds.initial_high),
+            "initial_low": number(thresholds.initial_low),
         },
         "migrations": {
-            "initiated": initiated, "successful": successful,
+            "initiated": initiated,
+            "successful": successful,
             "success_rate": round(successful / initiated, 4) if initiated else None,
         },
         "features": {
@@ -187,7 +206,7 @@ def _decision_rows(decision: Decision) -> list[Row]:
     rows += [_made_row(move) for move in decision.moves]
     rows += [_refused_row(refusal) for refusal in decision.rejected]
     rows += [{"kind": "note", "reason": note} for note in decision.notes]
-    return [{"at": at, "strategy": strategy, **row} for row in rows]
+    return [{"timestamp": at, "strategy": strategy, **row} for row in rows]
 
 
 def _imbalance_row(imbalance: Imbalance) -> Row:
@@ -195,7 +214,7 @@ def _imbalance_row(imbalance: Imbalance) -> Row:
         "kind": "imbalance",
         "reason": imbalance.kind,
         "detail": f"score {imbalance.score:.2f}; over: {_named(imbalance.overloaded)}; "
-                  f"under: {_named(imbalance.underloaded)}",
+        f"under: {_named(imbalance.underloaded)}",
         "proactive": imbalance.kind == "predicted",
     }
 
@@ -207,17 +226,31 @@ def _named(workers: Sequence[str]) -> str:
 
 def _made_row(move: Move) -> Row:
     return {
-        "kind": "move", "reason": move.reason, "move_id": move.move_id, "task_id": move.task_id or None,
-        "profile": move.profile, "move_kind": move.kind, "source": move.source, "target": move.target,
-        "proactive": move.proactive, "tasks": move.count, **_score_columns(move.score),
+        "kind": "move",
+        "reason": move.reason,
+        "move_id": move.move_id,
+        "task_id": move.task_id or None,
+        "profile": move.profile,
+        "move_kind": move.kind,
+        "source": move.source,
+        "target": move.target,
+        "proactive": move.proactive,
+        "tasks": move.count,
+        **_score_columns(move.score),
     }
 
 
 def _refused_row(refusal: Rejected) -> Row:
     return {
-        "kind": "refused", "reason": refusal.reason, "detail": refusal.detail,
-        "task_id": refusal.task_id or None, "profile": refusal.profile, "move_kind": refusal.kind,
-        "source": refusal.source, "target": refusal.target, **_score_columns(refusal.score),
+        "kind": "refused",
+        "reason": refusal.reason,
+        "detail": refusal.detail,
+        "task_id": refusal.task_id or None,
+        "profile": refusal.profile,
+        "move_kind": refusal.kind,
+        "source": refusal.source,
+        "target": refusal.target,
+        **_score_columns(refusal.score),
     }
 
 
@@ -225,30 +258,48 @@ def _score_columns(score: Score | None) -> Row:
     if score is None:
         return {}
     return {
-        "cost": number(score.cost), "benefit": number(score.benefit),
-        "cost_s": number(score.cost_s), "benefit_s": number(score.benefit_s),
+        "cost": number(score.cost),
+        "benefit": number(score.benefit),
+        "cost_s": number(score.cost_s),
+        "benefit_s": number(score.benefit_s),
         "parts": {name: number(value) for name, value in score.parts.items()},
     }
 
 
 def _sample_row(worker: Worker, at: float) -> Row:
     reading, hardware = worker.reading, worker.hardware
-    known = [value for value in worker.dimensions().values() if math.isfinite(value)]
     return {
-        "at": at, "worker": worker.name, "instance": worker.instance,
-        "hardware": hardware.kind, "class": hardware.hardware_class,
-        "emulated": hardware.emulated, "telemetry": hardware.telemetry, "health": worker.health,
-        "slots": worker.slots, "busy": _busy(worker), "reserved": len(worker.reserved),
-        "load": min(1.0, max(known)) if known else None,
-        "reported_at": worker.at, **_reading_columns(reading),
+        "timestamp": at,
+        "worker": worker.name,
+        "instance": worker.instance,
+        "hardware": hardware.kind,
+        "hardware_class": hardware.hardware_class,
+        "emulated": hardware.emulated,
+        "telemetry": hardware.telemetry,
+        "health": worker.health,
+        "slots": worker.slots,
+        "busy": _busy(worker),
+        "reserved": len(worker.reserved),
+        "load": utilisation(worker),
+        "reported_at": worker.at,
+        **_reading_columns(reading),
     }
 
 
 def _reading_columns(reading: Reading) -> Row:
     return {
         name: number(getattr(reading, name))
-        for name in ("cpu", "memory", "gpu", "gpu_memory", "pressure", "disk_bytes_per_s",
-                     "network_bytes_per_s", "temperature_celsius", "power_w")
+        for name in (
+            "cpu",
+            "memory",
+            "gpu",
+            "gpu_memory",
+            "pressure",
+            "disk_bytes_per_s",
+            "network_bytes_per_s",
+            "temperature_celsius",
+            "power_w",
+        )
     }
 
 
@@ -264,10 +315,18 @@ def _run_row(run: RunFinished, worker: Worker | None, class_emulated: bool | Non
     if worker is not None and power is not None and duration is not None:
         joules = power * duration / max(1, _busy(worker))
     return {
-        "task_id": run.task_id, "profile": run.profile, "worker": run.worker, "class": run.hardware_class,
-        "emulated": emulated, "epoch": run.epoch, "outcome": run.outcome,
-        "started_at": None if duration is None else run.at - duration, "ended_at": run.at,
-        "duration_s": duration, "size": number(run.size), "share": number(run.share),
+        "task_id": run.task_id,
+        "profile": run.profile,
+        "worker": run.worker,
+        "hardware_class": run.hardware_class,
+        "emulated": emulated,
+        "epoch": run.epoch,
+        "outcome": run.outcome,
+        "started_at": None if duration is None else run.at - duration,
+        "ended_at": run.at,
+        "duration_s": duration,
+        "size": number(run.size),
+        "share": number(run.share),
         "joules": joules,
         "joules_from": None if joules is None else "emulated" if emulated else "estimated",
     }
@@ -276,19 +335,37 @@ def _run_row(run: RunFinished, worker: Worker | None, class_emulated: bool | Non
 def _move_row(migration: Migration) -> Row:
     move = migration.move
     return {
-        "move_id": move.move_id, "task_id": move.task_id or None, "profile": move.profile,
-        "kind": move.kind, "source": move.source, "target": move.target, "target_queue": move.target_queue,
-        "reason": move.reason, "proactive": move.proactive, "state": migration.state,
-        "detail": migration.detail, "decided_at": move.at, "requested_at": migration.requested_at or None,
-        "handed_over_at": migration.handed_over_at, "started_at": migration.started_at,
-        "ended_at": migration.ended_at, "asked": move.count, "moved": migration.moved,
-        "state_bytes": migration.state_bytes, **_score_columns(move.score),
+        "move_id": move.move_id,
+        "task_id": move.task_id or None,
+        "profile": move.profile,
+        "kind": move.kind,
+        "source": move.source,
+        "target": move.target,
+        "target_queue": move.target_queue,
+        "reason": move.reason,
+        "proactive": move.proactive,
+        "state": migration.state,
+        "detail": migration.detail,
+        "decided_at": move.at,
+        "requested_at": migration.requested_at or None,
+        "handed_over_at": migration.handed_over_at,
+        "started_at": migration.started_at,
+        "ended_at": migration.ended_at,
+        "asked": move.count,
+        "moved": migration.moved,
+        "state_bytes": migration.state_bytes,
+        **_score_columns(move.score),
     }
 
 
 def _forecast_row(forecast: Forecast) -> Row:
     return {
-        "subject": forecast.subject, "made_at": forecast.made_at, "due_at": forecast.due_at,
-        "method": forecast.method, "value": number(forecast.value), "low": number(forecast.low),
-        "high": number(forecast.high), "confidence": number(forecast.confidence),
+        "subject": forecast.subject,
+        "made_at": forecast.made_at,
+        "due_at": forecast.due_at,
+        "method": forecast.method,
+        "value": number(forecast.value),
+        "low": number(forecast.low),
+        "high": number(forecast.high),
+        "confidence": number(forecast.confidence),
     }

@@ -22,11 +22,11 @@ CREATE TABLE IF NOT EXISTS load_balancer_metrics (
 
 -- One row a worker and tick: what its last report said. `load` is its fullest dimension.
 CREATE TABLE IF NOT EXISTS worker_samples (
-    at TIMESTAMP,
+    timestamp TIMESTAMP,
     worker VARCHAR,
     instance VARCHAR,
     hardware VARCHAR,
-    class VARCHAR,
+    hardware_class VARCHAR,
     emulated BOOLEAN,
     telemetry VARCHAR,
     health VARCHAR,
@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS worker_samples (
 -- What each tick found, chose and refused. `kind` is imbalance, move, refused, set_aside or note;
 -- `cost` (0–10) and `benefit` (0 and more) are on the seed's scale, `parts` holds their factors.
 CREATE TABLE IF NOT EXISTS decisions (
-    at TIMESTAMP,
+    timestamp TIMESTAMP,
     strategy VARCHAR,
     kind VARCHAR,
     reason VARCHAR,
@@ -119,7 +119,7 @@ CREATE TABLE IF NOT EXISTS runs (
     task_id VARCHAR,
     profile VARCHAR,
     worker VARCHAR,
-    class VARCHAR,
+    hardware_class VARCHAR,
     emulated BOOLEAN,
     epoch INTEGER,
     outcome VARCHAR,
