@@ -47,6 +47,10 @@ class Keys:
         return self.ours("lanes")
 
     @property
+    def lanes_revision(self) -> str:
+        return self.ours("lanes", "revision")
+
+    @property
     def alive(self) -> str:
         return self.ours("alive")
 

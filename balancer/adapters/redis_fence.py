@@ -1,0 +1,178 @@
+"""The fence in Redis: one record a task, so that no stale copy runs or finishes.
+
+Typed wrappers over `lua/claim.lua`, `commit.lua`, `settle.lua`, `release.lua`, `checkpoint.lua`
+and `relinquish.lua`. Used in a worker's pool process and in its main process.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from balancer.adapters.documents import event_document
+from balancer.adapters.redis_connection import Connection, load_script
+from balancer.errors import StoreError
+from balancer.model import Event
+
+Verdict = Literal["taken", "answer", "held", "stale", "done"]
+
+#: How long a fence or a checkpoint that nobody comes back to is kept (s): seven days.
+ABANDONED_TTL_S: Final = 7 * 86400
+
+#: Entries of the event stream that are kept, about an hour of a busy fleet.
+EVENTS_KEPT: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The answer to a claim. `token` proves ownership, `at` is the server's clock (s)."""
+
+    verdict: Verdict
+    token: str
+    at: float
+    same_tag: bool
+    kept: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a checkpoint learned: whether the run is still ours, and whether it should leave."""
+
+    ours: bool
+    move_id: str = ""
+    queue: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One delivery of a task: its generation (nesting, retries, epoch) and the broker's tag."""
+
+    task_id: str
+    nesting: int
+    retries: int
+    epoch: int
+    tag: str
+
+    @property
+    def generation(self) -> str:
+        """Sortable text: a later delivery of the same task compares greater."""
+        return f"{self.nesting:06d}.{self.retries:06d}.{self.epoch:06d}"
+
+    def next_generation(self) -> str:
+        return f"{self.nesting:06d}.{self.retries:06d}.{self.epoch + 1:06d}"
+
+
+class Fence:
+    """The fence of one fleet, seen from one worker (`owner` is its instance)."""
+
+    def __init__(self, connection: Connection, *, owner: str, worker: str, fence_ttl_s: float,
+                 heartbeat_ttl_s: float) -> None:
+        self.connection = connection
+        self.owner = owner
+        self.worker = worker
+        self.fence_ttl_s = max(1, int(fence_ttl_s))
+        self.heartbeat_ttl_s = heartbeat_ttl_s
+        names = ("claim", "commit", "settle", "release", "checkpoint", "relinquish")
+        self._scripts = {name: load_script(connection.client, name) for name in names}
+
+    def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        return self._scripts[name](keys=keys, args=args)
+
+    def claim(self, delivery: Delivery, event: Event) -> Claim:
+        """Take a delivery for one run. `event` is the `RunStarted` told when it is taken."""
+        keys = self.connection.keys
+        verdict, token, at, same, kept = self._run(
+            "claim",
+            [keys.fence(delivery.task_id), keys.alive, keys.state(delivery.task_id), keys.events],
+            [delivery.generation, self.owner, delivery.tag, self.heartbeat_ttl_s, event_document(event),
+             self.worker],
+        )
+        return Claim(verdict=verdict.decode(), token=token.decode(), at=float(at), same_tag=bool(same),
+                     kept=bytes(kept))
+
+    def commit(self, task_id: str, token: str, event: Event, refused: Event, *, ends: bool = False,
+               kept: bytes = b"") -> bool:
+        """Commit a run's end; `ends` when no result is still to be stored. `False`: it is not ours."""
+        keys = self.connection.keys
+        return bool(self._run(
+            "commit", [keys.fence(task_id), keys.events, keys.state(task_id)],
+            [token, "done" if ends else "fin", kept, event_document(event), event_document(refused),
+             self.fence_ttl_s],
+        ))
+
+    def settle(self, task_id: str, token: str) -> bool:
+        """The result is stored: drop the kept value and the checkpoint, remember the end for a while."""
+        keys = self.connection.keys
+        return bool(self._run("settle", [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
+                              [token, self.fence_ttl_s]))
+
+    def release(self, task_id: str, tag: str) -> bool:
+        """Give a claim back so that the same delivery may be claimed again."""
+        return bool(self._run("release", [self.connection.keys.fence(task_id)],
+                              [self.owner, tag, ABANDONED_TTL_S]))
+
+    def holds(self, task_id: str, token: str) -> bool:
+        """Whether this run still owns the task."""
+        n, state = self.connection.client.hmget(self.connection.keys.fence(task_id), ["n", "state"])
+        return bool(n is not None and n.decode() == token and state == b"run")
+
+    def checkpoint(self, task_id: str, token: str, data: bytes, share: float | None) -> Wanted:
+        """Save `data` (empty saves nothing) and learn whether the task should leave."""
+        keys = self.connection.keys
+        ours, move_id, queue = self._run(
+            "checkpoint", [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
+            [token, data, "" if share is None else f"{share:.6f}", ABANDONED_TTL_S],
+        )
+        return Wanted(ours=bool(ours), move_id=move_id.decode(), queue=queue.decode())
+
+    def tell(self, event: Event) -> None:
+        """Put an event on the fleet's stream."""
+        self.connection.client.xadd(self.connection.keys.events, {"e": event_document(event)},
+                                    maxlen=EVENTS_KEPT, approximate=True)
+
+    def saved(self, task_id: str) -> tuple[bytes, float | None] | None:
+        """The last checkpoint (data, share of the work done), or `None`."""
+        data, share = self.connection.client.hmget(self.connection.keys.state(task_id), ["data", "share"])
+        return None if data is None else (bytes(data), float(share) if share else None)
+
+    def relinquish(self, delivery: Delivery, queue: str, event: Event, *, token: str | None) -> str:
+        """Push the delivery, rewritten, to the front of `queue`. Returns "moved", "fence" or "gone".
+
+        `token` of a running task; `None` for a reserved one. Raises `StoreError` when the kept
+        message is not what kombu writes.
+        """
+        keys = self.connection.keys
+        held = self.connection.client.hget(keys.unacked, delivery.tag)
+        if held is None:
+            return "gone"
+        envelope, priority = rewrite(held, queue, delivery)
+        lists = dict(zip(keys.priority_steps, keys.queue_lists(queue), strict=True))
+        step = max((s for s in keys.priority_steps if s <= priority), default=keys.priority_steps[0])
+        answer = self._run(
+            "relinquish",
+            [keys.fence(delivery.task_id), keys.unacked, keys.unacked_index, lists[step], keys.events,
+             keys.want(delivery.task_id)],
+            ["reserved" if token is None else "running", delivery.generation, token or "", delivery.tag,
+             envelope, delivery.next_generation(), event_document(event), ABANDONED_TTL_S],
+        )
+        return str(answer.decode())
+
+
+def rewrite(held: bytes, queue: str, delivery: Delivery) -> tuple[bytes, int]:
+    """The message of an `unacked` entry as it must lie in `queue`, and its priority.
+
+    A fresh delivery tag (the old one is the old holder's), `delivery_info` that a restore
+    follows, the next epoch; the body is not touched. Raises `StoreError` if it is no message.
+    """
+    try:
+        message = json.loads(held)[0]
+        properties, headers = message["properties"], message["headers"]
+        priority = int(properties.get("priority") or properties["delivery_info"].get("priority") or 0)
+        properties["delivery_tag"] = f"{delivery.tag.split('~')[0]}~{delivery.epoch + 1}"
+        properties["delivery_info"] = {**properties["delivery_info"], "exchange": "", "routing_key": queue}
+        headers["balancer"] = {**(headers.get("balancer") or {}), "epoch": delivery.epoch + 1}
+        headers.pop("redelivered", None)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise StoreError(f"the message of task {delivery.task_id} cannot be rewritten: {error!r}") from error
+    return json.dumps(message).encode(), priority

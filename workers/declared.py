@@ -1,0 +1,105 @@
+"""What a task declares: from its class, from `balancer_tasks`, and for one call.
+
+Turns declarations into `TaskProfile` records. Knows nothing of Redis.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from balancer.errors import SettingError
+from balancer.model import KINDS, Needs, TaskProfile, as_kind
+from balancer.settings import Settings
+
+#: What a task may declare, as class attributes, decorator options or keys of `balancer_tasks`.
+DECLARATIONS: Final = (
+    "hardware", "compute_capability", "gpu_memory", "memory", "affinity", "priority", "profile", "size",
+    "checkpoints", "restartable", "expected_s",
+)
+
+UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+                "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def quantity(value: int | float | str | None, name: str) -> int | None:
+    """Bytes from a number or from text such as "12GB"; `None` stays `None`. Raises `SettingError`."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number, unit = float(value), ""
+    else:
+        text = str(value).strip().upper().replace(" ", "")
+        digits = text.rstrip("BKMGTI")
+        unit = text[len(digits):]
+        try:
+            number = float(digits)
+        except ValueError:
+            number = -1.0
+    if number < 0 or unit not in UNITS:
+        raise SettingError(f"{name}={value!r}: give bytes or text such as '12GB' or '512MiB'")
+    return int(number * UNITS[unit])
+
+
+def names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One name or several as a tuple."""
+    if not value:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def kinds_of(value: str | Sequence[str] | None, task: str) -> tuple[str, ...]:
+    """The any-of list of hardware, checked: a kind, or a class such as "cuda-V100"."""
+    listed = names(value)
+    for name in listed:
+        if as_kind(name) is None and as_kind(name.split("-", 1)[0]) is None:
+            raise SettingError(f"hardware of {task}: {name!r} is unknown; there are {', '.join(KINDS)}, "
+                               "or a class such as 'cuda-V100'")
+    return listed
+
+
+def declarations(task: Any, settings: Settings, name: str) -> dict[str, Any]:
+    """All that is declared for a task: its class first, then what `balancer_tasks` says of it."""
+    found = {}
+    if task is not None and getattr(task, "balanced", False):
+        # Statically: a function given as `profile=` or `size=` must not become a bound method.
+        given = {key: inspect.getattr_static(task, key, None) for key in DECLARATIONS}
+        found = {key: value.__func__ if isinstance(value, staticmethod) else value
+                 for key, value in given.items() if value is not None}
+    return {**found, **settings.tasks.get(name, {})}
+
+
+def profile_name(declared: Mapping[str, Any], task: str, args: Any, kwargs: Any, chosen: str | None) -> str:
+    """The profile of one call: what the caller chose, else the task's, else the task's name."""
+    if chosen:
+        return str(chosen)
+    given = declared.get("profile")
+    return str(given(*(args or ()), **(kwargs or {})) if callable(given) else given or task)
+
+
+def size_of(declared: Mapping[str, Any], args: Any, kwargs: Any, chosen: float | None) -> float:
+    """The size of one call, a positive number that scales its profile's duration; 1 when not said."""
+    given = declared.get("size") if chosen is None else chosen
+    value = float(given(*(args or ()), **(kwargs or {})) if callable(given) else 1.0 if given is None else given)
+    return value if 0 < value < float("inf") else 1.0
+
+
+def profile_of(declared: Mapping[str, Any], task: str, profile: str, settings: Settings) -> TaskProfile:
+    """The record of a profile from what is declared. Raises `SettingError` naming what is wrong."""
+    hints = {**(declared.get("expected_s") or {}), **settings.hints.get(profile, {})}
+    return TaskProfile(
+        name=profile,
+        task=task,
+        needs=Needs(
+            hardware=kinds_of(declared.get("hardware"), task),
+            compute_capability=declared.get("compute_capability"),
+            gpu_memory_bytes=quantity(declared.get("gpu_memory"), f"gpu_memory of {task}"),
+            memory_bytes=quantity(declared.get("memory"), f"memory of {task}"),
+            affinity=names(declared.get("affinity")),
+        ),
+        priority=declared.get("priority"),
+        checkpoints=bool(declared.get("checkpoints", False)),
+        restartable=bool(declared.get("restartable", False)),
+        expected_s={str(k): float(v) for k, v in hints.items()},
+    )

@@ -1,0 +1,66 @@
+"""What a worker answers to the balancer: give up a reserved task, say what it holds.
+
+Remote-control commands, run on the worker's event loop. The answer to `balancer_relinquish` is an
+event on the stream; the fence decides, in one script, whether the task was still to be had.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.utils.log import get_logger
+from celery.worker import state as worker_state
+from celery.worker.control import control_command, inspect_command
+from redis.exceptions import RedisError
+
+from balancer.errors import BalancerError
+from balancer.model import HandedOver, Refused
+from workers.reporter import Reporter
+from workers.request import BalancedRequest
+from workers.task import fence_of
+
+logger = get_logger(__name__)
+
+
+@control_command(
+    args=[("move_id", str), ("task_id", str), ("queue", str)], signature="<move_id> <task_id> <queue>"
+)  # type: ignore[untyped-decorator]
+def balancer_relinquish(state: Any, move_id: str, task_id: str, queue: str, **_: Any) -> dict[str, str]:
+    """Hand a reserved task to another queue."""
+    fence = fence_of(state.app)[0]
+    try:
+        reason = relinquish(fence, move_id, task_id, queue)
+    except (RedisError, BalancerError) as error:
+        logger.warning("move %s of task %s was not made: %s", move_id, task_id, error)
+        reason = f"error: {error}"
+    if reason:
+        fence.tell(Refused(at=0.0, move_id=move_id, task_id=task_id, worker=fence.worker, reason=reason))
+        return {"refused": reason}
+    return {"ok": f"task {task_id} is in {queue}"}
+
+
+def relinquish(fence: Any, move_id: str, task_id: str, queue: str) -> str:
+    """Give up a reserved delivery; returns why not, or "" when it is in `queue`."""
+    request = worker_state.requests.get(task_id)
+    if request is None:
+        return "unknown"
+    if not isinstance(request, BalancedRequest):
+        return "not balanced"
+    if request.acknowledged or request.handed_over:
+        return "finished"
+    told = HandedOver(at=0.0, move_id=move_id, task_id=task_id, worker=fence.worker, queue=queue)
+    answer = fence.relinquish(request.delivery, queue, told, token=None)
+    if answer != "moved":
+        return "running" if answer == "fence" else str(answer)
+    # From here the message is another's: free the credit, and let no pool process begin it.
+    request.handed_over = True
+    request.acknowledge()
+    worker_state.task_ready(request)
+    return ""
+
+
+@inspect_command()  # type: ignore[untyped-decorator]
+def balancer_status(state: Any, **_: Any) -> dict[str, Any]:
+    """What this worker is, follows and holds, as the balancer is told."""
+    reporter = Reporter.current
+    return reporter.status() if reporter is not None else {"error": "this worker does not report"}

@@ -1,0 +1,84 @@
+"""Makes a Celery app a balanced one: `workers.install(app)`.
+
+The same call in the worker, in beat and in every client that publishes. What an operator set on
+purpose is left as it is; what is not declared balanced runs as plain Celery runs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from celery import Celery, signals
+from celery.utils.log import get_logger
+
+from balancer import beat_program, tasks, wiring
+from balancer.errors import HardwareError
+from probes.detect import parse_hardware
+from workers.balance import balance_declared
+from workers.publish import LaneRouter
+from workers.pulse import Pulse
+from workers.reporter import Reporter
+
+logger = get_logger(__name__)
+
+#: The path under which kombu finds our order of queues.
+ORDER = "workers.lanes:LaneCycle"
+
+
+def install(app: Celery) -> Celery:
+    """Make `app` a balanced one and return it. Installing twice is the same as once.
+
+    Raises `SettingError` when a `balancer_*` setting is unknown or impossible, at the latest when
+    the app's configuration is first used.
+    """
+    if getattr(app, "balancer_installed", False):
+        return app
+    app.balancer_installed = True
+    import workers.handover  # noqa: F401  registers its control commands
+
+    app.user_options["worker"].add(click.Option(
+        ["--hardware"], callback=check_hardware,
+        help="What this worker runs on: auto|cpu|cuda[:index]|rocm|mps|openvino|qnn|webnn|webgpu[,label=value…]",
+    ))
+    app.steps["consumer"].update((Pulse, Reporter))
+    beat_program.install_beat(app)
+    tasks.register(app)
+    if app.configured:
+        configure(app)
+    else:
+        app.on_after_configure.connect(lambda sender, **_: configure(sender), weak=False)
+    app.on_after_finalize.connect(lambda sender, **_: balance_declared(sender), weak=False)
+    return app
+
+
+def check_hardware(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """`--hardware` is refused before the worker starts, with what is there."""
+    if value is not None:
+        try:
+            parse_hardware(value)
+        except HardwareError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
+
+
+def configure(app: Celery) -> None:
+    """Put the router, the order of queues and the defaults that late binding needs in place."""
+    settings = wiring.settings_of(app)
+    conf = app.conf
+    router = LaneRouter(app, settings)
+    routes = conf.task_routes
+    listed = list(routes) if isinstance(routes, list | tuple) else [routes] if routes else []
+    conf.task_routes = [*listed, router]
+    signals.before_task_publish.connect(
+        lambda headers=None, body=None, **_: router.mark(headers, body) if isinstance(headers, dict) else None,
+        weak=False, dispatch_uid=f"balancer-{id(app)}",
+    )
+    options: dict[str, Any] = dict(conf.broker_transport_options or {})
+    options.setdefault("queue_order_strategy", ORDER)
+    if settings.visibility_timeout:
+        options["visibility_timeout"] = settings.visibility_timeout
+    conf.broker_transport_options = options
+    if not conf.value_set_for("worker_prefetch_multiplier"):
+        # A task that waits in a busy worker cannot go where a slot is free.
+        conf.worker_prefetch_multiplier = 1

@@ -1,0 +1,144 @@
+"""Which queues a worker asks for next: its own, then the lanes in the order of its class.
+
+`LaneCycle` is the `queue_order_strategy` of the worker's broker connection; kombu calls
+`consume` before each BRPOP. The balancer's order says what is worth most here; this worker reads
+the backlog itself, refuses what another class would finish sooner, and strikes out what it
+cannot run now. Without a balancer it serves every lane it can.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery.utils.log import get_logger
+from kombu.utils.scheduling import round_robin_cycle
+from redis.exceptions import RedisError
+
+from balancer.adapters.documents import read_order
+from balancer.adapters.redis_connection import Connection
+from balancer.decide.order import ranked
+from balancer.errors import BalancerError
+from balancer.model import Hardware, Order, Reading, TaskProfile
+from balancer.routing import can_run, class_queue, direct_queue, is_lane, strike_reason
+
+logger = get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class View:
+    """What the worker knows of the fleet: written by the reporter's thread, read at each pop."""
+
+    lanes: dict[str, TaskProfile] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+    health: str = "ok"
+
+
+class LaneFollower:
+    """Puts the queues of one worker in order, by one round trip to Redis."""
+
+    current: LaneFollower | None = None
+
+    def __init__(self, connection: Connection, hardware: Hardware, worker: str) -> None:
+        self.connection = connection
+        self.hardware = hardware
+        self.worker = worker
+        self.view = View()
+        self.order: Order | None = None
+        self.served_other_last = False
+        self._raw_order = b""
+
+    def own_queues(self) -> tuple[str, str]:
+        """The direct queue of this worker and the queue of its class; both come before any lane."""
+        return direct_queue(self.worker), class_queue(self.hardware.hardware_class)
+
+    def servable(self) -> list[str]:
+        """Lanes that this hardware can run at all, whatever the order says."""
+        return [queue for queue, lane in self.view.lanes.items()
+                if can_run(self.hardware, lane.needs, worker=self.worker)]
+
+    def arrange(self, active: list[str]) -> list[str]:
+        """The queues to ask for, first first, out of those this worker consumes from."""
+        own = [queue for queue in self.own_queues() if queue in active]
+        lanes = [queue for queue in active if is_lane(queue)]
+        other = [queue for queue in active if queue not in own and not is_lane(queue)]
+        if self.view.health == "draining":
+            return []
+        ordered = self._ordered(lanes)
+        # Queues that are not ours and lanes take turns, so that neither starves the other.
+        rest = [*ordered, *other] if self.served_other_last else [*other, *ordered]
+        return [*own, *rest]
+
+    def served(self, queue: str) -> None:
+        """A message came from `queue`."""
+        self.served_other_last = not is_lane(queue) and queue not in self.own_queues()
+
+    def _ordered(self, lanes: list[str]) -> list[str]:
+        able = [queue for queue in lanes if self._may_serve(queue)]
+        try:
+            waiting, heads = self._look()
+        except (RedisError, BalancerError) as error:
+            logger.warning("the order of lanes could not be read: %s", error)
+            return able
+        if self.order is None:
+            return sorted(able, key=lambda queue: heads.get(queue) or float("inf"))
+        now = time.time()
+        oldest = {queue: now - at for queue, at in heads.items() if at is not None}
+        chosen = [queue for queue in ranked(self.order, waiting, oldest) if queue in able]
+        if self.order.exclusive:
+            return chosen
+        known = {offer.queue for offer in self.order.offers}
+        return [*chosen, *(queue for queue in able if queue not in known)]
+
+    def _may_serve(self, queue: str) -> bool:
+        lane = self.view.lanes.get(queue)
+        return lane is None or strike_reason(self.view.reading, lane.needs) is None
+
+    def _look(self) -> tuple[dict[str, int], dict[str, float | None]]:
+        """Backlog and time of the head of every lane of the fleet, and the order as it is now."""
+        keys = self.connection.keys
+        lanes = list(self.view.lanes)
+        steps = [str(step) for step in keys.priority_steps]
+        raw, lengths, heads = self.connection.script("backlog")(
+            [keys.order(self.hardware.hardware_class)],
+            [keys.sep, len(steps), *steps, *(keys.prefix + queue for queue in lanes)],
+        )
+        if raw != self._raw_order:
+            self._raw_order = raw
+            self.order = self._parse(raw) if raw else None
+        waiting = dict(zip(lanes, (int(n) for n in lengths), strict=True))
+        return waiting, dict(zip(lanes, (float(at) if at else None for at in heads), strict=True))
+
+    def _parse(self, raw: bytes) -> Order | None:
+        try:
+            return read_order(raw)
+        except BalancerError as error:
+            logger.warning("the order of %s cannot be read and is not followed: %s",
+                           self.hardware.hardware_class, error)
+            return None
+
+
+class LaneCycle:
+    """kombu's cycle protocol over the follower of this process; round robin where there is none."""
+
+    def __init__(self, it: Iterable[str] | None = None) -> None:
+        self.queues: list[str] = list(it or ())
+        self.plain: Any = round_robin_cycle(it)
+
+    def update(self, it: Iterable[str]) -> None:
+        self.queues = list(it)
+        self.plain.update(self.queues)
+
+    def consume(self, n: int) -> list[str]:
+        follower = LaneFollower.current
+        if follower is None:
+            return list(self.plain.consume(n))
+        return follower.arrange(self.plain.consume(n))
+
+    def rotate(self, last_used: str) -> None:
+        if last_used in self.queues:
+            self.plain.rotate(last_used)
+        if LaneFollower.current is not None:
+            LaneFollower.current.served(last_used)

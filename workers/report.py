@@ -1,0 +1,152 @@
+"""The thread in which a worker reports: sample, hold, renew, and learn of new lanes.
+
+A native thread beside the event loop, so that a worker whose loop is busy still reports, and one
+whose loop hangs can say so. Whatever fails here is logged and tried again; the worker goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from celery.utils.log import get_logger
+from redis.exceptions import RedisError
+
+from balancer.adapters import beat, documents, redis_beats
+from balancer.adapters.redis_connection import Connection
+from balancer.errors import BalancerError
+from balancer.model import HeldTask, TaskProfile
+from workers import held
+from workers.lanes import LaneFollower
+from workers.pulse import Pulse
+
+logger = get_logger(__name__)
+
+#: An event loop that has not turned for this long is called hung (s).
+HUNG_S: Final = 5.0
+
+#: Every so many reports the unchanging parts are sent again, in case Redis lost them.
+AGAIN: Final = 10
+
+
+class Report:
+    """Reports one worker each `interval_s`. `on_lanes` is called with the lanes it can serve."""
+
+    def __init__(self, *, follower: LaneFollower, description: str, instance: str, sampler: Any,
+                 consumer: Any, interval_s: float, on_lanes: Callable[[list[str]], None]) -> None:
+        self.follower = follower
+        self.description = description
+        self.instance = instance
+        self.consumer = consumer
+        self.on_lanes = on_lanes
+        self._sampler = sampler
+        self._memory = Memory(interval_s)
+        self._thread = threading.Thread(target=self._loop, name="balancer-report", daemon=True)
+
+    @property
+    def connection(self) -> Connection:
+        return self.follower.connection
+
+    def start(self) -> None:
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and take this worker off the fleet's list."""
+        self._memory.stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        keys = self.connection.keys
+        try:
+            with self.connection.client.pipeline() as pipe:
+                pipe.zrem(keys.alive, self.instance)
+                for table in (keys.beats, keys.workers, keys.holds):
+                    pipe.hdel(table, self.follower.worker)
+                pipe.execute()
+        except (RedisError, BalancerError, OSError) as error:
+            logger.warning("this worker's report is left to lapse: %s", error)
+
+    def _loop(self) -> None:
+        while not self._memory.stop.is_set():
+            began = time.monotonic()
+            try:
+                self.once()
+                self._memory.told = ""
+            except Exception as error:
+                # Once for each kind of trouble: a worker must not fill its log while Redis is away.
+                if self._memory.told != type(error).__name__:
+                    self._memory.told = type(error).__name__
+                    logger.warning("the report failed and is tried again each second", exc_info=True)
+            self._memory.stop.wait(max(0.05, self._memory.interval_s - (time.monotonic() - began)))
+
+    def once(self) -> None:
+        """One report, in three round trips at most."""
+        memory = self._memory
+        memory.count += 1
+        self.read_lanes()
+        running, reserved = held.tasks(self.connection, memory.server_now())
+        health = self._health()
+        reading = self._sampler.sample()
+        self.follower.view.reading = reading
+        self.follower.view.health = health
+        holds = documents.holds_document(running=running, reserved=reserved, health=health)
+        again = memory.count % AGAIN == 1
+        ticks = Pulse.current.ticks if Pulse.current is not None else 0
+        memory.server_at = redis_beats.publish(
+            self.connection.client, self.connection.keys, name=self.follower.worker, instance=self.instance,
+            beat=beat.pack(reading, busy=len(running), loop_ticks=ticks, at=time.time()),
+            description=self.description if again else None,
+            holds=holds if again or holds != memory.holds else None,
+            renew=held.deliveries(self.consumer), now=time.time(),
+        )
+        memory.server_seen, memory.holds = time.monotonic(), holds
+        memory.running, memory.reserved = running, reserved
+
+    def held(self) -> tuple[list[HeldTask], list[HeldTask]]:
+        """What the last report said is running and reserved."""
+        return self._memory.running, self._memory.reserved
+
+    def read_lanes(self) -> None:
+        """The lane table, when it changed; an entry that cannot be read is left out and logged."""
+        connection, memory = self.connection, self._memory
+        revision = connection.client.get(connection.keys.lanes_revision)
+        if revision == memory.revision and memory.count % AGAIN:
+            return
+        lanes: dict[str, TaskProfile] = {}
+        for queue, raw in connection.client.hgetall(connection.keys.lanes).items():
+            try:
+                lanes[queue.decode()] = documents.read_lane(raw).task_profile()
+            except (BalancerError, UnicodeDecodeError) as error:
+                logger.warning("lane %r is left out: %s", queue, error)
+        memory.revision = revision
+        self.follower.view.lanes = lanes
+        self.on_lanes(self.follower.servable())
+
+    def _health(self) -> str:
+        """ "degraded" when the event loop hangs; a solo pool's loop stands still while a task runs."""
+        pulse, memory = Pulse.current, self._memory
+        if self.follower.view.health == "draining" or pulse is None:
+            return self.follower.view.health
+        if pulse.ticks != memory.ticks or type(self.consumer.pool).__module__.endswith("solo"):
+            memory.ticks, memory.turned = pulse.ticks, time.monotonic()
+        return "degraded" if time.monotonic() - memory.turned > HUNG_S else "ok"
+
+
+class Memory:
+    """What one report remembers for the next."""
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self.stop = threading.Event()
+        self.count, self.told, self.holds = 0, "", ""
+        self.revision: bytes | None = b"none read"
+        self.ticks, self.turned = -1, time.monotonic()
+        self.server_at, self.server_seen = time.time(), time.monotonic()
+        self.running: list[HeldTask] = []
+        self.reserved: list[HeldTask] = []
+
+    def server_now(self) -> float:
+        """The server's clock, from its last answer."""
+        return self.server_at + time.monotonic() - self.server_seen

@@ -1,0 +1,130 @@
+"""The bootstep that makes a worker part of the fleet: what it is, what it serves, its report.
+
+Reads `--hardware`, tells the pool which worker it belongs to, subscribes the worker's own queues
+and, as they come, the lanes it can serve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from celery import bootsteps
+from celery.utils.log import get_logger
+from celery.worker import state as worker_state
+
+from balancer import wiring
+from balancer.adapters.documents import description_document
+from balancer.adapters.redis_connection import connect
+from balancer.model import Hardware
+from balancer.routing import is_lane
+from probes.detect import parse_hardware, resolve
+from probes.sample import sampler_for
+from workers import identity
+from workers.balance import balance_declared
+from workers.lanes import LaneFollower
+from workers.publish import plain_queue
+from workers.pulse import Pulse
+from workers.report import Report
+
+logger = get_logger(__name__)
+
+
+class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Joins the fleet at start, leaves it at shutdown, and stays through lost connections."""
+
+    requires = (Pulse, "celery.worker.consumer.tasks:Tasks")
+    current: Reporter | None = None
+
+    def __init__(self, consumer: Any, hardware: str | None = None, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        # Again here: a worker imports its task modules after the app was finalized.
+        balance_declared(consumer.app)
+        self.settings = wiring.settings_of(consumer.app)
+        self.instance = identity.new_instance()
+        self.hardware: Hardware = resolve(parse_hardware(hardware or self.settings.hardware))
+        self.report: Report | None = None
+        labels = ",".join(f"{key}={value}" for key, value in self.hardware.labels)
+        # Before the pool starts, so that its processes inherit it.
+        identity.announce(instance=self.instance, name=consumer.hostname,
+                          hardware_class=self.hardware.hardware_class, labels=labels)
+        Reporter.current = self
+
+    def start(self, consumer: Any) -> None:
+        if self.report is None:
+            self.report = self._join(consumer)
+        for queue in self.report.follower.own_queues():
+            serve(consumer, queue)
+        self.report.consumer = consumer
+        self.report.start()
+
+    def stop(self, consumer: Any) -> None:
+        """A lost connection: the report goes on, it has its own."""
+
+    def shutdown(self, consumer: Any) -> None:
+        if self.report is not None:
+            self.report.stop()
+        LaneFollower.current = None
+
+    def _join(self, consumer: Any) -> Report:
+        connection = connect(consumer.app, namespace=self.settings.namespace)
+        follower = LaneFollower(connection, self.hardware, consumer.hostname)
+        LaneFollower.current = follower
+        slots = max(1, int(consumer.pool.num_processes or 1))
+        description = description_document(
+            name=consumer.hostname, instance=self.instance, hardware=self.hardware, slots=slots,
+            pool=type(consumer.pool).__module__.rsplit(".", 1)[-1],
+            queues=[*follower.own_queues(), *(q for q in consumer.app.amqp.queues.consume_from if not is_lane(q))],
+        )
+        emulated = " (emulated)" if self.hardware.emulated else ""
+        logger.info("balancer: %s serves as %s%s with %d slots, telemetry %s", consumer.hostname,
+                    self.hardware.hardware_class, emulated, slots, self.hardware.telemetry)
+
+        def busy() -> float:
+            return min(1.0, len(worker_state.active_requests) / slots)
+
+        def on_lanes(lanes: list[str]) -> None:
+            consumer.call_soon(serve_lanes, consumer, lanes)
+            if Pulse.current is not None:
+                Pulse.current.wake()
+
+        return Report(follower=follower, description=description, instance=self.instance,
+                      sampler=sampler_for(self.hardware, busy), consumer=consumer,
+                      interval_s=self.settings.heartbeat_interval, on_lanes=on_lanes)
+
+    def status(self) -> dict[str, Any]:
+        """What this worker is, follows and holds, for `celery inspect balancer_status`."""
+        follower = LaneFollower.current
+        if self.report is None or follower is None:
+            return {"state": "starting"}
+        running, reserved = self.report.held()
+        order = follower.order
+        return {
+            "instance": self.instance,
+            "hardware": str(replace(self.hardware, labels=())),
+            "emulated": self.hardware.emulated,
+            "order_at": order.at if order is not None else None,
+            "serves": follower.servable(),
+            "running": [task.task_id for task in running],
+            "reserved": [task.task_id for task in reserved],
+            "health": follower.view.health,
+        }
+
+
+def serve(consumer: Any, queue: str) -> None:
+    """Consume from a queue that is reached through the default exchange; does nothing if it does."""
+    if queue not in consumer.app.amqp.queues:
+        consumer.app.amqp.queues.add(plain_queue(queue))
+    if consumer.task_consumer is not None and not consumer.task_consumer.consuming_from(queue):
+        consumer.add_task_queue(queue)
+
+
+def serve_lanes(consumer: Any, lanes: list[str]) -> None:
+    """Consume from exactly these lanes, beside the queues that are no lanes. On the event loop."""
+    if consumer.task_consumer is None:
+        return
+    for queue in lanes:
+        serve(consumer, queue)
+    wanted = set(lanes)
+    for queue in [q.name for q in consumer.task_consumer.queues if is_lane(q.name) and q.name not in wanted]:
+        consumer.cancel_task_queue(queue)

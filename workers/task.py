@@ -1,0 +1,200 @@
+"""The base class of balanced tasks: what they declare, how they run, save and resume.
+
+    @app.task(base=BalancedTask, bind=True, hardware=("cuda", "cpu"), checkpoints=True)
+    def train(self, steps): ...
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from celery import Celery, Task
+from kombu import serialization
+
+from balancer import wiring
+from balancer.adapters.redis_connection import connect
+from balancer.adapters.redis_fence import Delivery, Fence
+from balancer.errors import CheckpointError
+from balancer.routing import is_class_queue, is_direct_queue, lane_queue
+from balancer.settings import Settings
+from workers import identity, leaving
+from workers.run import Run, fenced, patiently
+
+_FENCES: dict[tuple[int, int], tuple[Fence, Settings]] = {}
+
+
+def fence_of(app: Celery) -> tuple[Fence, Settings]:
+    """The fence and the settings of this process for an app; made again in a forked child."""
+    place = (os.getpid(), id(app))
+    if place not in _FENCES:
+        settings = wiring.settings_of(app)
+        fence = Fence(connect(app, namespace=settings.namespace), owner=identity.instance(), worker=identity.worker_name(),
+                      fence_ttl_s=settings.fence_ttl, heartbeat_ttl_s=settings.heartbeat_ttl)
+        _FENCES[place] = fence, settings
+    return _FENCES[place]
+
+
+def delivery_of(request: Any) -> Delivery:
+    """The delivery that a request (or a task's context) stands for."""
+    header = getattr(request, "balancer", None) or {}
+    return Delivery(
+        task_id=request.id,
+        nesting=int(request.replaced_task_nesting or 0),
+        retries=int(request.retries or 0),
+        epoch=int(header.get("epoch", 0)),
+        tag=str((request.properties or {}).get("delivery_tag", "")),
+    )
+
+
+class BalancedMixin:
+    """The behaviour of a balanced task over whatever task class it is mixed into."""
+
+    abstract = True
+    balanced: ClassVar[bool] = True
+    acks_late = True
+    reject_on_worker_lost = True
+    Request = "workers.request:BalancedRequest"
+
+    # Declarations; see `workers.declared.DECLARATIONS`.
+    hardware: ClassVar[Any] = None
+    compute_capability: ClassVar[float | None] = None
+    gpu_memory: ClassVar[Any] = None
+    memory: ClassVar[Any] = None
+    affinity: ClassVar[Any] = None
+    profile: ClassVar[Any] = None
+    size: ClassVar[Any] = None
+    checkpoints: ClassVar[bool | None] = None
+    restartable: ClassVar[bool | None] = None
+    expected_s: ClassVar[Mapping[str, float] | None] = None
+    #: How checkpoints are encoded: "pickle" (any Python state) or a kombu serializer's name.
+    checkpoint_serializer: ClassVar[str] = "pickle"
+
+    # Given by celery.Task.
+    app: Any
+    name: Any
+    request: Any
+    serializer: Any
+    run: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        request = self.request
+        if request.called_directly or request.is_eager or getattr(request, "balancer_run", None):
+            return super().__call__(*args, **kwargs)  # type: ignore[misc]
+        delivery = delivery_of(request)
+        if not delivery.tag:
+            return self._body()(*args, **kwargs)
+        fence, settings = fence_of(self.app)
+        header = getattr(request, "balancer", None) or {}
+        run = Run(delivery=delivery, fence=fence, profile=str(header.get("profile") or self.name),
+                  size=float(header.get("size") or 1.0), hardware_class=identity.hardware_class())
+        request.balancer_run = run
+        return fenced(run, lambda: self._body()(*args, **kwargs), serializer=self.serializer,
+                      kept_limit=settings.result_kept_limit)
+
+    def _body(self) -> Callable[..., Any]:
+        """The task's own `__call__` where its class has one (an app context, say), else `run`."""
+        above = super().__call__  # type: ignore[misc]
+        return self.run if getattr(above, "__func__", None) is Task.__call__ else above
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        run = getattr(self.request, "balancer_run", None)
+        if run is not None and run.token:
+            patiently(lambda: run.fence.settle(task_id, run.token))
+        super().after_return(status, retval, task_id, args, kwargs, einfo)  # type: ignore[misc]
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """As `Task.apply_async`; `profile=` and `size=` say what this one call is."""
+        said = {key: options.pop(key) for key in ("profile", "size") if options.get(key) is not None}
+        if said:
+            headers = dict(options.get("headers") or {})
+            options["headers"] = {**headers, "balancer": {**(headers.get("balancer") or {}), **said}}
+        return super().apply_async(args, kwargs, **options)  # type: ignore[misc]
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        """As `Task.retry`, but only while this run still owns the task."""
+        run = getattr(self.request, "balancer_run", None)
+        if run is not None and not patiently(lambda: run.fence.holds(run.delivery.task_id, run.token)):
+            raise leaving.RefusedDelivery("stale", run.backs_another())
+        return super().retry(*args, **options)  # type: ignore[misc]
+
+    def signature_from_request(self, request: Any = None, args: Any = None, kwargs: Any = None,
+                               queue: str | None = None, **options: Any) -> Any:
+        """As in `Task`, but a task that was re-routed retries in its lane, not where it was sent."""
+        context = self.request if request is None else request
+        came = (context.delivery_info or {}).get("routing_key") or ""
+        if queue is None and (is_direct_queue(came) or is_class_queue(came)):
+            profile = (getattr(context, "balancer", None) or {}).get("profile") or self.name
+            queue = lane_queue(profile)
+        return super().signature_from_request(request, args, kwargs, queue, **options)  # type: ignore[misc]
+
+    def checkpoint(self, state: Any, *, share: float | None = None) -> None:
+        """Save `state` so that this task can go on from here, on this worker or another.
+
+        `share` is the part of the whole work that is done (0–1); with it the balancer knows what
+        remains. Leaves the body when the task is wanted elsewhere. Raises `CheckpointError` when
+        the state cannot be saved. Outside a worker it does nothing.
+        """
+        run = getattr(self.request, "balancer_run", None)
+        if run is None:
+            return
+        settings = fence_of(self.app)[1]
+        data = encode(state, self.checkpoint_serializer, settings.state_limit, self.name)
+        wanted = patiently(lambda: run.fence.checkpoint(run.delivery.task_id, run.token, data, share))
+        if not wanted.ours:
+            raise leaving.RefusedDelivery("stale", run.backs_another())
+        run.share = share
+        if wanted.move_id:
+            raise leaving.Leave(wanted.move_id, wanted.queue)
+
+    def resume(self, default: Any = None) -> Any:
+        """The state of the last checkpoint of this task, or `default` when it starts afresh.
+
+        Raises `CheckpointError` when there is a state that cannot be read.
+        """
+        run = getattr(self.request, "balancer_run", None)
+        if run is None:
+            return default
+        saved = patiently(lambda: run.fence.saved(run.delivery.task_id))
+        if saved is None:
+            return default
+        data, run.share_at_start = saved
+        run.share = run.share_at_start
+        return decode(data, self.name)
+
+
+class BalancedTask(BalancedMixin, Task):  # type: ignore[misc]
+    """Base class of tasks that are written for a balanced fleet."""
+
+    abstract = True
+
+
+def encode(state: Any, serializer: str, limit: int, task: str) -> bytes:
+    """A state as bytes: a serializer's name, a NUL, the data. Raises `CheckpointError`."""
+    try:
+        if serializer == "pickle":
+            data = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
+        else:
+            dumped = serialization.dumps(state, serializer=serializer)[2]
+            data = dumped.encode() if isinstance(dumped, str) else dumped
+    except Exception as error:
+        raise CheckpointError(f"the state of {task} cannot be saved with {serializer!r}: {error!r}; give plain "
+                              "data, or set checkpoint_serializer") from error
+    if len(data) > limit:
+        raise CheckpointError(f"the state of {task} has {len(data)} bytes; balancer_state_limit is {limit}")
+    return serializer.encode() + b"\0" + data
+
+
+def decode(data: bytes, task: str) -> Any:
+    """The state that `encode` wrote. Raises `CheckpointError`."""
+    serializer, _, body = data.partition(b"\0")
+    try:
+        if serializer == b"pickle":
+            return pickle.loads(body)
+        name = serializer.decode()
+        content_type, encoding, _encoder = serialization.registry._encoders[name]
+        return serialization.loads(body, content_type, encoding, accept={content_type})
+    except Exception as error:
+        raise CheckpointError(f"the saved state of {task} cannot be read back: {error!r}") from error
