@@ -1,0 +1,162 @@
+"""NVIDIA GPUs through NVML, the driver's own library (module `pynvml` of nvidia-ml-py).
+
+No library or no driver means no devices, without noise. A quantity that a card does not support
+is absent alone; a card that is lost raises, and NVML is opened afresh after a pause, since after
+a reset or a driver's reload every old handle is dead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from balancer.model import Hardware, Reading
+from probes.base import ProbeError, share, visible
+
+#: Seconds before a lost card is asked for again: opening NVML costs up to a second while a driver recovers.
+RETRY_S: Final = 10.0
+
+#: Codes of NVML that mean "there is nothing here": DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND.
+NOTHING_HERE: Final = frozenset({9, 12})
+
+#: Codes that speak of the device or the library as a whole: UNINITIALIZED, DRIVER_NOT_LOADED, GPU_IS_LOST,
+#: RESET_REQUIRED, LIB_RM_VERSION_MISMATCH, GPU_NOT_FOUND.
+DEVICE_GONE: Final = frozenset({1, 9, 15, 16, 18, 28})
+
+
+class NvmlProbe:
+    """Reads NVIDIA GPUs, numbered as a CUDA program sees them under CUDA_VISIBLE_DEVICES."""
+
+    name = "nvml"
+
+    def __init__(
+        self, environ: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._environ = environ
+        self._clock = clock
+        self._library: Any = None
+        self._uuids: list[str] = []
+        self._retry_at = 0.0
+        self._trouble = ""
+
+    def devices(self) -> list[Hardware]:
+        """The visible GPUs. Raises `ProbeError` when there is a driver and it does not answer."""
+        try:
+            import pynvml
+        except ImportError:
+            return []
+        try:
+            nvml = self._opened()
+            return [_describe(nvml, index, self._handle(nvml, index)) for index in range(len(self._uuids))]
+        except pynvml.NVMLError as error:
+            self._close()
+            if error.value in NOTHING_HERE:
+                return []
+            raise ProbeError(f"NVML: {error}") from error
+
+    def read(self, hardware: Hardware) -> Reading:
+        if self._clock() < self._retry_at:
+            raise ProbeError(self._trouble)
+        import pynvml
+
+        index = hardware.index or 0
+        try:
+            nvml = self._opened()
+            return _read(nvml, self._handle(nvml, index))
+        except pynvml.NVMLError as error:
+            self._close()
+            self._retry_at = self._clock() + RETRY_S
+            self._trouble = f"cuda:{index}: {error}"
+            raise ProbeError(self._trouble) from error
+
+    def _opened(self) -> Any:
+        """The library, initialised; the visible cards are listed once, so that numbers stay theirs."""
+        import pynvml
+
+        if self._library is None:
+            pynvml.nvmlInit()
+            self._library = pynvml
+            if not self._uuids:
+                count = pynvml.nvmlDeviceGetCount()
+                uuids = [_uuid(pynvml, physical) for physical in range(count)]
+                listed = self._environ.get("CUDA_VISIBLE_DEVICES")
+                self._uuids = [uuids[i] for i in visible(listed, uuids)]
+        return self._library
+
+    def _handle(self, nvml: Any, index: int) -> Any:
+        if index >= len(self._uuids):
+            raise ProbeError(f"cuda:{index} is not there; {len(self._uuids)} GPUs are visible")
+        uuid = self._uuids[index]
+        if uuid.startswith("#"):
+            return nvml.nvmlDeviceGetHandleByIndex(int(uuid[1:]))
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
+
+    def _close(self) -> None:
+        library, self._library = self._library, None
+        if library is not None:
+            try:
+                library.nvmlShutdown()
+            except library.NVMLError:
+                return  # it was down already
+
+
+def _uuid(nvml: Any, physical: int) -> str:
+    """What names a card for good: its UUID, or "#" and its index where the driver gives none."""
+    try:
+        return str(nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetHandleByIndex(physical)))
+    except nvml.NVMLError:
+        return f"#{physical}"
+
+
+def _describe(nvml: Any, index: int, handle: Any) -> Hardware:
+    answers = _Answers(nvml)
+    name = answers.ask(nvml.nvmlDeviceGetName, handle)
+    memory = answers.ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    capability = answers.ask(nvml.nvmlDeviceGetCudaComputeCapability, handle)
+    return Hardware(
+        kind="cuda",
+        model=str(name or ""),
+        index=index,
+        compute_capability=float(f"{capability[0]}.{capability[1]}") if capability is not None else None,
+        gpu_memory_bytes=int(memory.total) if memory is not None and memory.total else None,
+        telemetry=NvmlProbe.name,
+    )
+
+
+def _read(nvml: Any, handle: Any) -> Reading:
+    answers = _Answers(nvml)
+    rates = answers.ask(nvml.nvmlDeviceGetUtilizationRates, handle)
+    memory = answers.ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    celsius = answers.ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
+    milliwatts = answers.ask(nvml.nvmlDeviceGetPowerUsage, handle)
+    if not answers.given and answers.refusal is not None:
+        raise answers.refusal
+    return Reading(
+        gpu=share(rates.gpu, 100) if rates is not None else None,
+        gpu_memory=share(memory.used, memory.total) if memory is not None else None,
+        gpu_memory_free_bytes=float(memory.free) if memory is not None and memory.total else None,
+        temperature_celsius=float(celsius) if celsius is not None else None,
+        power_w=milliwatts / 1000 if milliwatts is not None else None,
+    )
+
+
+class _Answers:
+    """Asks quantity by quantity: one that is refused is absent, and a lost device ends the asking."""
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        self.given = 0
+        self.refusal: Exception | None = None
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            answer = function(*arguments)
+        except self._nvml.NVMLError as error:
+            if error.value in DEVICE_GONE:
+                raise
+            self.refusal = error
+            return None
+        self.given += 1
+        return answer
