@@ -138,7 +138,9 @@ class LaneOffer:
 
     `seconds` is p[profile, class] for a task of the lane's mean size (s), `best_seconds` the
     least over all classes that are there, `value` v = min π·p (dimensionless share of drain
-    time a task), `ratio` v / (π·p) that ranks it.
+    time a task), `ratio` v / (π·p) that ranks it. `soonest_s` is how soon a task at the lane's
+    head would be done if it were left to whichever class would finish it first, the backlog of
+    the order's time and the work in hand counted; `None` when nobody else could.
     """
 
     queue: str
@@ -146,6 +148,7 @@ class LaneOffer:
     best_seconds: float
     value: float
     ratio: float
+    soonest_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,9 +157,12 @@ class Order:
 
     `offers` holds every lane of the fleet that this class can run; `values` the value v of
     every lane of the fleet, by queue, and `committed_s` Σ π·R, so that a worker can compute
-    T(π) = Σ n·v + committed_s from the backlog it reads itself. With `guarded` a worker
-    refuses a lane whose `seconds` exceed T(π) + `best_seconds`. With `exclusive` lanes that
-    are not in `groups` are not served at all while the order is fresh.
+    T(π) = Σ n·v + committed_s from the backlog it reads itself; `backlog_s` is Σ n·v at the
+    order's time. With `guarded` a worker refuses a lane whose `seconds` exceed T(π) +
+    `best_seconds`, or `soonest_s` corrected by what the backlog has grown since
+    (`balancer.decide.order.accepts`). With `exclusive` lanes that are not in `groups` are not
+    served at all while the order is fresh. `speeds` names the workers of the class that are
+    faster or slower than it, with their speed relative to it.
     """
 
     hardware_class: str
@@ -166,6 +172,8 @@ class Order:
     values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     price: float = 0.0
     committed_s: float = 0.0
+    backlog_s: float = 0.0
+    speeds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     guarded: bool = True
     exclusive: bool = False
     strategy: str = "priced"

@@ -49,7 +49,9 @@ class HeldTask:
     """A task a worker holds: running when `started_at` is set, else reserved.
 
     Times are seconds of the Redis server's clock. `size` scales the profile's duration.
-    `tag` is the delivery tag under which the broker keeps it.
+    `tag` is the delivery tag under which the broker keeps it. `share_done` is the part of the
+    size (0–1) done at the last checkpoint and `share_before` what earlier runs had done when
+    this one began, as far as the task says so.
     """
 
     task_id: str
@@ -63,3 +65,5 @@ class HeldTask:
     epoch: int = 0
     checkpoints: bool = False
     tag: str = ""
+    share_done: float | None = None
+    share_before: float | None = None
