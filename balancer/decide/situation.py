@@ -45,10 +45,17 @@ class Situation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestions:
-    """Moves a strategy would make, in any order, and those it looked at and would not make."""
+    """Moves a strategy would make, in its order, and those it looked at and would not make.
+
+    `at_most` bounds its moves of any kind that are in flight at once, on top of the plan's own
+    limits; `weighed` says whether the net benefit of its scores may refuse and rank them (the
+    setting `enable_cost_benefit_analysis` has the last word).
+    """
 
     moves: tuple[Move, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+    at_most: int | None = None
+    weighed: bool = True
 
 
 class Strategy(Protocol):

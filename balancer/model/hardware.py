@@ -5,6 +5,7 @@ First room of the house: imported by everything, imports nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, cast
@@ -62,7 +63,7 @@ class HardwareProfile:
 
 
 #: The seed document's table of hardware profiles.
-HARDWARE_PROFILES: Final = MappingProxyType(
+HARDWARE_PROFILES: Final[Mapping[str, HardwareProfile]] = MappingProxyType(
     {
         profile.kind: profile
         for profile in (

@@ -1,0 +1,153 @@
+"""What moving a task gains: points (≥ 0) by the factors the seed lists, and seconds; part of step 6.
+
+Utilisation difference alone sends work to an idle worker three times slower. So, with
+`enable_hardware_specific_strategies`, the difference counts only as far as the target keeps up with
+the source, and a slower target costs points. Without that switch it is the seed's plain difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from balancer.decide import cost
+from balancer.decide.candidates import Candidate
+from balancer.decide.cost import Weighed
+from balancer.decide.estimate import seconds, speed_of
+from balancer.decide.load import utilisation
+from balancer.decide.situation import Situation
+from balancer.model import Score, Worker
+from balancer.routing import preference
+
+#: Points of each factor at its greatest difference.
+UTILISATION_POINTS: Final = 5.0
+HARDWARE_POINTS: Final = 3.0
+PREFERENCE_POINTS: Final = 0.5
+MEMORY_POINTS: Final = 1.0
+ENERGY_POINTS: Final = 2.0
+THERMAL_POINTS: Final = 1.0
+SUCCESS_POINTS: Final = 1.0
+
+#: A task that outlasts its estimate is taken to need this share of it still.
+LEAST_REMAINING: Final = 0.1
+
+#: Degrees between two workers that count as much as the whole of the thermal table.
+HOT_DIFFERENCE_CELSIUS: Final = 50.0
+
+
+def analyze(candidate: Candidate, target: Worker, situation: Situation) -> Weighed:
+    """The benefit of running `candidate` on `target`: points (≥ 0) and seconds (may be negative)."""
+    on_source = remaining_s(candidate, candidate.source, situation)
+    on_target = remaining_s(candidate, target, situation)
+    ratio = _speed_ratio(on_source, on_target)
+    settings = situation.settings
+    parts = {"utilisation": _utilisation_points(candidate, target, situation, ratio)}
+    if settings.enable_hardware_specific_strategies:
+        parts["hardware"] = HARDWARE_POINTS * _within(math.log2(ratio))
+        needs = candidate.profile.needs
+        ahead = preference(candidate.source.hardware, needs) - preference(target.hardware, needs)
+        parts["preference"] = PREFERENCE_POINTS * _within(ahead)
+    parts["memory"] = MEMORY_POINTS * _memory_margin(candidate, target)
+    if settings.enable_resource_efficiency:
+        parts |= _efficiency_points(candidate.source, target, situation)
+    parts["success"] = SUCCESS_POINTS * _past_success(candidate.profile.name, situation)
+    return Weighed(
+        points=max(0.0, sum(parts.values())),
+        seconds=candidate.wait_s + on_source - on_target,
+        parts=MappingProxyType(parts),
+    )
+
+
+def score(candidate: Candidate, target: Worker, situation: Situation) -> Score:
+    """Cost and benefit of one move, in points and seconds, with every factor under its name."""
+    costs = cost.analyze(candidate, situation)
+    gains = analyze(candidate, target, situation)
+    parts = {f"cost.{name}": value for name, value in costs.parts.items()}
+    parts |= {f"benefit.{name}": value for name, value in gains.parts.items()}
+    return Score(
+        cost=costs.points,
+        benefit=gains.points,
+        cost_s=costs.seconds,
+        benefit_s=gains.seconds,
+        parts=MappingProxyType(parts),
+    )
+
+
+def remaining_s(candidate: Candidate, worker: Worker, situation: Situation) -> float:
+    """Seconds of a slot of `worker` that the rest of the task would take.
+
+    What a running task has done is its time on its source as a share of its estimate there.
+    """
+    whole = _whole_s(candidate, worker, situation)
+    held = candidate.held
+    if held is None or held.started_at is None:
+        return whole
+    there = _whole_s(candidate, candidate.source, situation)
+    done = (situation.fleet.at - held.started_at) / there if there > 0 else 0.0
+    return whole * max(LEAST_REMAINING, 1.0 - max(0.0, done))
+
+
+def _speed_ratio(on_source: float, on_target: float) -> float:
+    """How many times faster the target is; 1 where either time says nothing."""
+    usable = 0 < on_source < math.inf and 0 < on_target < math.inf
+    return on_source / on_target if usable else 1.0
+
+
+def _whole_s(candidate: Candidate, worker: Worker, situation: Situation) -> float:
+    one = seconds(
+        situation.estimates, candidate.profile, worker.hardware, situation.settings, situation.profiles
+    )
+    return candidate.size * one / speed_of(situation.estimates, worker)
+
+
+def _utilisation_points(
+    candidate: Candidate, target: Worker, situation: Situation, ratio: float
+) -> float:
+    values = foreseen_utilisations(situation)
+    before = values.get(candidate.source.name, utilisation(candidate.source))
+    after = values.get(target.name, utilisation(target))
+    if before is None or after is None:
+        return 0.0
+    weight = min(1.0, ratio) if situation.settings.enable_hardware_specific_strategies else 1.0
+    return UTILISATION_POINTS * max(0.0, before - after) * weight
+
+
+def foreseen_utilisations(situation: Situation) -> Mapping[str, float]:
+    """Utilisations to judge by in place of today's: the forecasts, when the imbalance is a foreseen one."""
+    if situation.imbalance is None or situation.imbalance.kind != "predicted":
+        return {}
+    return {forecast.subject: forecast.value for forecast in situation.forecasts}
+
+
+def _memory_margin(candidate: Candidate, target: Worker) -> float:
+    """Share of memory (of the GPU when the task asks for it) freer on the target; 0 when unread."""
+    on_gpu = candidate.profile.needs.gpu_memory_bytes is not None
+    before, after = (
+        w.reading.gpu_memory if on_gpu else w.reading.memory for w in (candidate.source, target)
+    )
+    return 0.0 if before is None or after is None else _within(before - after)
+
+
+def _efficiency_points(source: Worker, target: Worker, situation: Situation) -> dict[str, float]:
+    """Energy and heat: the table of hardware profiles, and the temperatures where both are read."""
+    here, there = (situation.profiles[w.hardware.kind] for w in (source, target))
+    heat = there.thermal_efficiency - here.thermal_efficiency
+    hot, cool = source.reading.temperature_celsius, target.reading.temperature_celsius
+    if hot is not None and cool is not None:
+        heat += (hot - cool) / HOT_DIFFERENCE_CELSIUS
+    return {
+        "energy": ENERGY_POINTS * _within(there.energy_efficiency - here.energy_efficiency),
+        "thermal": THERMAL_POINTS * _within(heat),
+    }
+
+
+def _past_success(profile: str, situation: Situation) -> float:
+    """−1 when past moves of the profile all failed, 1 when all went well, 0 when there were none."""
+    past = situation.history.profiles.get(profile)
+    return 0.0 if past is None or past.count == 0 else 2.0 * past.success - 1.0
+
+
+def _within(value: float) -> float:
+    return max(-1.0, min(1.0, value))

@@ -1,0 +1,85 @@
+"""Whether the fleet is out of balance, now or soon: step 5 of the tick.
+
+A worker is overloaded when its utilisation (`load.utilisation`: the greatest dimension) is above the
+high threshold, underloaded when it is below the low one and the worker is healthy. One bad sample
+is a blip: several in a row trip the alarm, several good ones in a row clear it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds
+from balancer.settings import Settings
+
+#: A foreseen imbalance must be this many times `imbalance_threshold`, since it may not come.
+FORESEEN_FACTOR: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """Bad and good samples in a row, and whether the alarm is on."""
+
+    bad: int = 0
+    good: int = 0
+    on: bool = False
+
+
+def current(
+    fleet: Fleet, values: Mapping[str, float], thresholds: Thresholds, settings: Settings
+) -> Imbalance | None:
+    """The imbalance of the utilisations (0–1) by worker: the seed's three conditions, or `None`."""
+    return _imbalance("current", fleet, values, thresholds, settings.imbalance_threshold)
+
+
+def foreseen(
+    fleet: Fleet,
+    forecasts: Sequence[Forecast],
+    load: SystemLoad,
+    thresholds: Thresholds,
+    settings: Settings,
+) -> Imbalance | None:
+    """The imbalance that confident forecasts of workers show, when it is worse than today's.
+
+    Only forecasts of at least `prediction_confidence` count, and the foreseen imbalance must
+    exceed both `FORESEEN_FACTOR` times `imbalance_threshold` and the present one.
+    """
+    sure = {f.subject: f.value for f in forecasts if f.confidence >= settings.prediction_confidence}
+    least = max(FORESEEN_FACTOR * settings.imbalance_threshold, load.imbalance)
+    return _imbalance("predicted", fleet, sure, thresholds, least)
+
+
+def sound(alarm: Alarm, bad: bool, settings: Settings) -> tuple[Alarm, bool]:
+    """The alarm after one more sample, and whether this sample is to be acted upon."""
+    if not bad:
+        good = alarm.good + 1
+        return Alarm(good=good, on=alarm.on and good < settings.clear_samples), False
+    streak = alarm.bad + 1
+    on = alarm.on or streak >= settings.trip_samples
+    return Alarm(bad=streak, on=on), on
+
+
+def _imbalance(
+    kind: Literal["current", "predicted"],
+    fleet: Fleet,
+    values: Mapping[str, float],
+    thresholds: Thresholds,
+    least: float,
+) -> Imbalance | None:
+    """Workers over and under the thresholds, when both exist and are more than `least` apart."""
+    known = [(w, values[w.name]) for w in fleet.workers if w.name in values]
+    over = sorted((-v, w.name) for w, v in known if v > thresholds.high)
+    under = sorted((v, w.name) for w, v in known if v < thresholds.low and w.health == "ok")
+    if not over or not under:
+        return None
+    score = -over[0][0] - under[0][0]
+    if score <= least:
+        return None
+    return Imbalance(
+        kind=kind,
+        score=score,
+        overloaded=tuple(name for _, name in over),
+        underloaded=tuple(name for _, name in under),
+    )

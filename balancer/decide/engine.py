@@ -1,0 +1,187 @@
+"""The tick on one page: memory and fleet in, memory and decision out.
+
+`decide` is the seed's decision flow, its steps 1–6 in their order; step 1, collecting, made the
+fleet, and steps 7 (ended moves) and 8 (the record) are the loop's, which also acts. `price` is
+the short turn between whole ticks. Pure: the time is `fleet.at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from balancer.decide import detect, forecast, plan, thresholds
+from balancer.decide.load import system_load, utilisations
+from balancer.decide.memory import Memory
+from balancer.decide.situation import Situation, Strategy
+from balancer.decide.trend import TREND_RECORDS, workload_trend
+from balancer.model import (
+    Decision,
+    Fleet,
+    Forecast,
+    Imbalance,
+    JudgedForecast,
+    Move,
+    Order,
+    Rejected,
+    SystemLoad,
+    Thresholds,
+)
+from balancer.settings import Settings
+
+#: Records of load kept at most, however long the performance window.
+RECORDS_LIMIT: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What step 4 found: forecasts made now, and those that came due."""
+
+    forecasts: tuple[Forecast, ...] = ()
+    judged: tuple[JudgedForecast, ...] = ()
+
+
+def decide(
+    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, in_flight: Sequence[Move]
+) -> tuple[Memory, Decision]:
+    """One whole tick. `in_flight` are the moves that have not ended; they count against the limits."""
+    memory, load = observe(memory, fleet, settings)
+    memory, bounds = adjust(memory, settings, strategy)
+    memory, outlook = predict(memory, settings)
+    memory, imbalance, notes = find_imbalance(memory, fleet, settings, strategy, outlook.forecasts)
+    memory, orders = price(memory, fleet, settings, strategy)
+    now = situation(
+        memory, fleet, settings, in_flight=in_flight, imbalance=imbalance, forecasts=outlook.forecasts
+    )
+    moves, rejected = balance(now, strategy)
+    system = memory.tracks.get(forecast.SYSTEM)
+    return memory, Decision(
+        at=fleet.at,
+        strategy=strategy.name,
+        load=load,
+        thresholds=bounds,
+        trend=workload_trend(memory.loads),
+        forecasts=outlook.forecasts,
+        judged=outlook.judged,
+        accuracy=None if system is None else system.accuracy,
+        imbalance=imbalance,
+        orders=orders,
+        moves=moves,
+        rejected=rejected,
+        set_aside=fleet.set_aside,
+        notes=notes,
+    )
+
+
+def price(
+    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy
+) -> tuple[Memory, tuple[Order, ...]]:
+    """The short turn: one order for each hardware class, and their prices remembered."""
+    orders = strategy.orders(situation(memory, fleet, settings))
+    prices = {order.hardware_class: order.price for order in orders}
+    return replace(memory, prices=MappingProxyType(prices)), orders
+
+
+def observe(memory: Memory, fleet: Fleet, settings: Settings) -> tuple[Memory, SystemLoad]:
+    """Step 2: the load now, appended to the records of the performance window.
+
+    A fleet of which nothing is known leaves no record: no workers is not a load of zero. Records
+    from the future (the server's clock was set back) are dropped.
+    """
+    values = utilisations(fleet)
+    load = system_load(fleet.at, values)
+    oldest = fleet.at - max(60.0 * settings.performance_window, TREND_RECORDS * settings.check_interval)
+    places = [i for i, record in enumerate(memory.loads) if oldest <= record.at < fleet.at]
+    places = places[-RECORDS_LIMIT + 1:]
+    loads = [memory.loads[i] for i in places]
+    series = {name: [kept[i] for i in places] for name, kept in memory.worker_loads.items()}
+    if values:
+        loads.append(load)
+        absent: list[float | None] = [None] * len(places)
+        series = {name: [*series.get(name, absent), values.get(name)] for name in {**series, **values}}
+    worker_loads = {name: tuple(s) for name, s in series.items() if any(v is not None for v in s)}
+    return replace(memory, loads=tuple(loads), worker_loads=MappingProxyType(worker_loads)), load
+
+
+def adjust(memory: Memory, settings: Settings, strategy: Strategy) -> tuple[Memory, Thresholds]:
+    """Step 3: the thresholds, moved by the strategy's own rule or the tempered one.
+
+    A strategy may bring a rule as an attribute `adjust(thresholds, loads, settings)`.
+    """
+    bounds = thresholds.current(memory.thresholds, settings)
+    if settings.enable_dynamic_thresholds and strategy.moves_thresholds:
+        rule = getattr(strategy, "adjust", thresholds.tempered)
+        bounds = rule(bounds, memory.loads, settings)
+    return replace(memory, thresholds=bounds), bounds
+
+
+def predict(memory: Memory, settings: Settings) -> tuple[Memory, Outlook]:
+    """Step 4: judge the forecasts that are due, then foresee the system and every worker."""
+    if not settings.enable_predictive_balancing or not memory.loads:
+        return replace(memory, pending=()), Outlook()
+    times = [record.at for record in memory.loads]
+    series: Mapping[str, Sequence[float | None]] = {
+        forecast.SYSTEM: [record.average for record in memory.loads],
+        **memory.worker_loads,
+    }
+    judgement = forecast.judge(memory.pending, times, series, memory.tracks, settings)
+    present = {name: values for name, values in series.items() if values[-1] is not None}
+    made = forecast.foresee(times, present, judgement.tracks, settings)
+    pending = forecast.keep(judgement.pending, made, judgement.tracks)
+    told = tuple(waits.forecast for waits in made)
+    return (
+        replace(memory, pending=pending, tracks=judgement.tracks),
+        Outlook(forecasts=told, judged=judgement.judged),
+    )
+
+
+def find_imbalance(
+    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, forecasts: Sequence[Forecast]
+) -> tuple[Memory, Imbalance | None, tuple[str, ...]]:
+    """Step 5: an imbalance seen now, else one foreseen; told only once the alarm has tripped."""
+    bounds = thresholds.current(memory.thresholds, settings)
+    values = utilisations(fleet)
+    found = detect.current(fleet, values, bounds, settings)
+    if found is None and settings.enable_predictive_balancing and strategy.foresees:
+        load = system_load(fleet.at, values)
+        found = detect.foreseen(fleet, forecasts, load, bounds, settings)
+    alarm, act = detect.sound(memory.alarm, found is not None, settings)
+    memory = replace(memory, alarm=alarm)
+    if found is None:
+        return memory, None, ()
+    most, least = found.overloaded[0], found.underloaded[0]
+    seen = f"{found.kind} imbalance {found.score:.2f}: {most} over, {least} under"
+    if not act:
+        return memory, None, (f"{seen}; sample {alarm.bad} of {settings.trip_samples}, waiting",)
+    return memory, found, (seen,)
+
+
+def balance(now: Situation, strategy: Strategy) -> tuple[tuple[Move, ...], tuple[Rejected, ...]]:
+    """Step 6: what the strategy suggests, through the one choke point."""
+    return plan.admit(strategy.suggest(now), now)
+
+
+def situation(
+    memory: Memory,
+    fleet: Fleet,
+    settings: Settings,
+    *,
+    in_flight: Sequence[Move] = (),
+    imbalance: Imbalance | None = None,
+    forecasts: Sequence[Forecast] = (),
+) -> Situation:
+    """What a strategy is given, from the memory and the fleet."""
+    return Situation(
+        fleet=fleet,
+        settings=settings,
+        estimates=memory.estimates,
+        history=memory.history.forget(fleet.at),
+        thresholds=thresholds.current(memory.thresholds, settings),
+        profiles=memory.profiles,
+        prices=memory.prices,
+        imbalance=imbalance,
+        forecasts=tuple(forecasts),
+        in_flight=tuple(in_flight),
+    )

@@ -1,0 +1,96 @@
+"""What the balancer learns from how things went: finished runs, and moves that ended (step 7).
+
+Moving averages weigh the newest outcome with max(1/n, `MOVE_ALPHA`): the first few count alike, later
+ones fade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from balancer.decide.estimate import learn_runs
+from balancer.decide.hardware import observe_profiles
+from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
+from balancer.decide.memory import Memory
+from balancer.model import Event, Fleet, Migration, RunFinished
+from balancer.settings import Settings
+
+#: Floor of the weight of the newest move in a profile's averages.
+MOVE_ALPHA: Final = 0.2
+
+#: Refusals that say nothing about whether moving works: the task was done before it could leave.
+MOOT: Final = frozenset({"finished"})
+
+
+def learn(memory: Memory, events: Sequence[Event], fleet: Fleet, settings: Settings) -> Memory:
+    """The memory after these events: durations by profile and class, then the hardware profiles."""
+    runs = [event for event in events if isinstance(event, RunFinished)]
+    if not runs:
+        return memory
+    estimates = learn_runs(memory.estimates, runs, settings)
+    hardware = {worker.hardware.hardware_class: worker.hardware for worker in fleet.workers}
+    profiles = observe_profiles(memory.profiles, estimates, hardware)
+    return replace(memory, estimates=estimates, profiles=MappingProxyType(dict(profiles)))
+
+
+def learn_migrations(memory: Memory, ended: Sequence[Migration], settings: Settings) -> Memory:
+    """The memory after these moves ended: success and cost by profile, cooldown by task, totals.
+
+    Moves that are still in flight are ignored.
+    """
+    history = memory.history
+    for migration in ended:
+        if not migration.in_flight:
+            history = _with(history, migration)
+    latest = max((m.ended_at for m in ended if m.ended_at is not None), default=None)
+    return replace(memory, history=history if latest is None else history.forget(latest))
+
+
+def _with(history: MoveHistory, migration: Migration) -> MoveHistory:
+    move = migration.move
+    profiles, tasks = dict(history.profiles), dict(history.tasks)
+    if migration.detail not in MOOT:
+        profiles[move.profile] = _profile_after(profiles.get(move.profile, ProfileMoves()), migration)
+    if move.task_id:
+        past = tasks.get(move.task_id)
+        tasks[move.task_id] = TaskMoves(
+            count=(past.count if past else 0) + 1,
+            last_at=_ended_at(migration),
+            left=move.source if migration.successful else "",
+        )
+    return MoveHistory(
+        profiles=MappingProxyType(profiles),
+        tasks=MappingProxyType(tasks),
+        initiated=history.initiated + 1,
+        successful=history.successful + migration.successful,
+    )
+
+
+def _profile_after(past: ProfileMoves, migration: Migration) -> ProfileMoves:
+    count = past.count + 1
+    alpha = max(1.0 / count, MOVE_ALPHA)
+    success = (1 - alpha) * past.success + alpha * float(migration.successful)
+    cost_s, measured_s = past.cost_s, standstill_s(migration)
+    if measured_s is not None:
+        cost_s = measured_s if cost_s is None else (1 - alpha) * cost_s + alpha * measured_s
+    return ProfileMoves(count=count, success=success, cost_s=cost_s)
+
+
+def standstill_s(migration: Migration) -> float | None:
+    """Seconds the task stood still for its move; `None` when the move failed or was not timed.
+
+    A running task works on until it is handed over; queued work waits from the request on.
+    """
+    move = migration.move
+    began = migration.requested_at if move.kind == "queued" else migration.handed_over_at
+    back = migration.ended_at if migration.started_at is None else migration.started_at
+    if not migration.successful or began is None or back is None:
+        return None
+    return max(0.0, back - began)
+
+
+def _ended_at(migration: Migration) -> float:
+    return migration.requested_at if migration.ended_at is None else migration.ended_at

@@ -1,0 +1,99 @@
+"""What survives a tick, and its JSON document: the tick is `(memory, fleet) → (memory, decision)`.
+
+Kept in Redis between ticks by whoever holds the lease (`docs/wire.md`, key `memory`). A document
+that cannot be read is refused with its reason, so that the loop can set it aside and start fresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from balancer.decide import estimate
+from balancer.decide.detect import Alarm
+from balancer.decide.document import decode, encode
+from balancer.decide.estimate import Estimates
+from balancer.decide.forecast import Pending, Track
+from balancer.decide.history import MoveHistory
+from balancer.decide.thresholds import initial
+from balancer.errors import StoreError
+from balancer.model import HARDWARE_PROFILES, HardwareProfile, SystemLoad, Thresholds
+from balancer.settings import Settings
+
+#: Version of the document that this code writes and the newest that it reads.
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """All that the next tick needs of the earlier ones.
+
+    `loads` are the records of the performance window, oldest first; `worker_loads` holds, by worker,
+    the utilisations (0–1) at the same times, `None` where the worker was not seen. `pending` are
+    forecasts that are not due, `tracks` how good those of each subject were. `prices` are by
+    hardware class, `profiles` by kind of hardware. `cursor` is the last event that was learned.
+    """
+
+    thresholds: Thresholds | None = None
+    loads: tuple[SystemLoad, ...] = ()
+    worker_loads: Mapping[str, tuple[float | None, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    pending: tuple[Pending, ...] = ()
+    tracks: Mapping[str, Track] = field(default_factory=lambda: MappingProxyType({}))
+    alarm: Alarm = field(default_factory=Alarm)
+    estimates: Estimates = field(default_factory=Estimates)
+    prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    profiles: Mapping[str, HardwareProfile] = field(default_factory=lambda: HARDWARE_PROFILES)
+    history: MoveHistory = field(default_factory=MoveHistory)
+    cursor: str = ""
+
+
+def fresh(settings: Settings) -> Memory:
+    """The memory of a fleet that was never balanced: initial thresholds and the seed's table."""
+    return Memory(thresholds=initial(settings))
+
+
+def to_document(memory: Memory) -> dict[str, Any]:
+    """The memory as JSON can say it."""
+    document: dict[str, Any] = encode(memory)
+    document["estimates"] = estimate.to_document(memory.estimates)
+    return {"version": VERSION, **document}
+
+
+def from_document(document: Mapping[str, Any]) -> Memory:
+    """The memory of a document; `StoreError` with the reason for one that cannot be read."""
+    if not isinstance(document, Mapping):
+        raise StoreError(f"memory: an object was expected, not {type(document).__name__}")
+    version = document.get("version")
+    if type(version) is not int or version < 1:
+        raise StoreError(f"memory: {version!r} is no version")
+    if version > VERSION:
+        raise StoreError(f"memory: version {version} is newer than {VERSION}, the newest this balancer reads")
+    fields = {name: value for name, value in document.items() if name not in ("version", "estimates")}
+    estimates = _estimates(document.get("estimates", {}))
+    memory: Memory = decode(Memory, {**fields, "estimates": {}}, "memory")
+    return _checked(memory, estimates)
+
+
+def _estimates(value: Any) -> Estimates:
+    try:
+        return estimate.from_document(value)
+    except StoreError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise StoreError(f"memory.estimates: {error}") from error
+
+
+def _checked(memory: Memory, estimates: Estimates) -> Memory:
+    """The memory with its estimates, once its parts agree with each other."""
+    times = [record.at for record in memory.loads]
+    if times != sorted(times):
+        raise StoreError("memory.loads: the records are not in the order of time")
+    for name, values in memory.worker_loads.items():
+        if len(values) != len(times):
+            raise StoreError(f"memory.worker_loads.{name}: {len(values)} values for {len(times)} records")
+    for kind in HARDWARE_PROFILES:
+        if kind not in memory.profiles:
+            raise StoreError(f"memory.profiles: {kind} is missing")
+    return replace(memory, estimates=estimates)

@@ -1,0 +1,230 @@
+"""The one choke point: every suggested move is refused here with a reason, or booked; ends step 6.
+
+Strategies only suggest. All limits live here, and each admitted move is booked on a projection of
+the fleet before the next is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from balancer.decide.history import TaskMoves
+from balancer.decide.load import known_dimensions
+from balancer.decide.projection import Projection
+from balancer.decide.situation import Situation, Suggestions
+from balancer.model import Fleet, HeldTask, Move, Rejected, Worker
+from balancer.routing import is_class_queue, is_lane, strike_reason, unfit_reason
+
+#: Reserved and running tasks that may leave, and that may arrive at, one worker at once.
+MOVES_A_WORKER: Final = 2
+
+#: The longest a cooldown may double to (s); the history forgets a task after an hour anyhow.
+LONGEST_COOLDOWN_S: Final = 3600.0
+
+#: A reason in a word or two, and a sentence.
+Refusal = tuple[str, str]
+
+
+def admit(
+    suggestions: Suggestions, situation: Situation
+) -> tuple[tuple[Move, ...], tuple[Rejected, ...]]:
+    """The moves to make, best first, and every suggestion that was refused, with its reason.
+
+    A task may be suggested for several targets: the best admitted one counts, the others are no
+    refusals. Of `count` anonymous messages as many are admitted as find a slot.
+    """
+    gate = _Gate(situation, suggestions)
+    moves: list[Move] = []
+    refused: list[Rejected] = []
+    for move in _ranked(suggestions, gate.weighs):
+        if move.task_id and any(made.task_id == move.task_id for made in moves):
+            continue
+        refusal = next(gate.refusals(move), None)
+        if refusal is None:
+            moves.append(gate.book(move))
+        else:
+            refused.append(_rejected(move, refusal))
+    made_ids = {move.task_id for move in moves if move.task_id}
+    kept = (r for r in refused if r.task_id not in made_ids)
+    return tuple(moves), (*suggestions.rejected, *kept)
+
+
+def move_id(task_id: str, at: float) -> str:
+    """The id of a task's move decided at `at` (s): the same inputs give the same id."""
+    return f"{task_id}@{at:.3f}"
+
+
+def _ranked(suggestions: Suggestions, weighs: bool) -> Sequence[Move]:
+    """Highest net benefit first; in the strategy's own order where benefits are not weighed."""
+    if not weighs:
+        return suggestions.moves
+    return sorted(suggestions.moves, key=lambda m: (-m.score.net_benefit, m.move_id, m.target))
+
+
+class _Gate:
+    """The checks of one tick, over one projection. Each answers why not, or `None`."""
+
+    __slots__ = ("_at_most", "_projection", "_situation", "weighs")
+
+    def __init__(self, situation: Situation, suggestions: Suggestions) -> None:
+        self.weighs = suggestions.weighed and situation.settings.enable_cost_benefit_analysis
+        self._situation = situation
+        self._at_most = suggestions.at_most
+        self._projection = Projection(situation.fleet, situation.in_flight)
+
+    def refusals(self, move: Move) -> Iterator[Refusal]:
+        """What speaks against the move, the most fundamental first."""
+        checks: tuple[Callable[[Move], Refusal | None], ...] = (
+            self._switched_off, self._under_way, self._source, self._target, self._cooldown,
+            self._way_back, self._net_benefit, self._limits, self._room, self._swap,
+        )
+        return (refusal for check in checks if (refusal := check(move)) is not None)
+
+    def book(self, move: Move) -> Move:
+        """Book the move, cut to the slots there are when it is of many messages."""
+        if move.count > 1 and self._worker(move.target) is not None:
+            move = replace(move, count=min(move.count, self._projection.free(move.target)))
+        self._projection.book(move)
+        return move
+
+    def _worker(self, name: str) -> Worker | None:
+        return self._situation.fleet.worker(name)
+
+    def _switched_off(self, move: Move) -> Refusal | None:
+        if self._situation.settings.enable_task_migration:
+            return None
+        return "migration off", "enable_task_migration is off"
+
+    def _under_way(self, move: Move) -> Refusal | None:
+        if move.task_id in self._projection.tasks:
+            return "in flight", "the task is already being moved"
+        if move.source == move.target:
+            return "same place", "source and target are the same"
+        return None
+
+    def _source(self, move: Move) -> Refusal | None:
+        if move.kind == "queued":
+            return None
+        source = self._worker(move.source)
+        if source is None:
+            return "source gone", f"{move.source} no longer reports"
+        held = _find(source.running if move.kind == "running" else source.reserved, move.task_id)
+        if held is None:
+            return "not there", f"{move.source} does not hold the task as {move.kind}"
+        lane = self._situation.fleet.lane_of(move.profile)
+        if move.kind == "running" and not (held.checkpoints or (lane and lane.profile.migratable)):
+            return "not migratable", "the task runs and does not checkpoint"
+        return None
+
+    def _target(self, move: Move) -> Refusal | None:
+        fleet = self._situation.fleet
+        lane = fleet.lane_of(move.profile)
+        if lane is None:
+            return "unknown profile", f"no lane tells what {move.profile!r} needs"
+        target = self._worker(move.target)
+        if target is None:
+            return _queue_refusal(move.target, fleet)
+        if target.health != "ok":
+            return "target not healthy", f"{target.name} is {target.health}"
+        needs = lane.profile.needs
+        if (why := unfit_reason(target.hardware, needs, worker=target.name)) is not None:
+            return "target unfit", why
+        if (why := strike_reason(target.reading, needs)) is not None:
+            return "target struck out", why
+        return None
+
+    def _cooldown(self, move: Move) -> Refusal | None:
+        past = self._situation.history.tasks.get(move.task_id)
+        if past is None:
+            return None
+        rest_s = min(LONGEST_COOLDOWN_S, self._situation.settings.move_cooldown * 2.0 ** (past.count - 1))
+        since_s = self._situation.fleet.at - past.last_at
+        if since_s >= rest_s:
+            return None
+        return "cooldown", f"moved {past.count} times, last {since_s:.0f} s ago; rests {rest_s:.0f} s"
+
+    def _way_back(self, move: Move) -> Refusal | None:
+        past = self._situation.history.tasks.get(move.task_id)
+        if past is None or past.left != move.target or world_changed(past, move, self._situation.fleet):
+            return None
+        return "moved back", f"the task left {move.target}, and nothing has changed since"
+
+    def _net_benefit(self, move: Move) -> Refusal | None:
+        score = move.score
+        if not self.weighs or score.net_benefit > 0:  # NaN is not > 0
+            return None
+        return "no net benefit", f"benefit {score.benefit:.2f} does not exceed cost {score.cost:.2f}"
+
+    def _limits(self, move: Move) -> Refusal | None:
+        most = self._situation.settings.max_simultaneous_migrations
+        if move.kind == "running" and self._projection.running >= most:
+            return "too many at once", f"{self._projection.running} of {most} running tasks are in flight"
+        if self._at_most is not None and self._projection.moves >= self._at_most:
+            return "too many at once", f"{self._projection.moves} of the strategy's {self._at_most} moves"
+        if move.kind == "queued":
+            return None
+        for name in (move.source, move.target):
+            if self._projection.crowded(name, MOVES_A_WORKER):
+                return "worker limit", f"{MOVES_A_WORKER} moves at {name} already"
+        return None
+
+    def _room(self, move: Move) -> Refusal | None:
+        if self._worker(move.target) is None or self._projection.free(move.target) >= 1:
+            return None
+        return "no idle slot", f"every slot of {move.target} is taken or booked"
+
+    def _swap(self, move: Move) -> Refusal | None:
+        """To busy one worker in place of another helps nobody, unless it saves time or the source suffers."""
+        source, target = self._worker(move.source), self._worker(move.target)
+        if move.kind == "queued" or source is None or target is None:
+            return None
+        after = (self._projection.held(source.name) - 1) / max(1, source.slots)
+        there = (self._projection.held(target.name) + 1) / max(1, target.slots)
+        gain_s, cost_s = move.score.benefit_s, move.score.cost_s or 0.0
+        if there <= after or (gain_s is not None and gain_s > cost_s) or self._suffers(source):
+            return None
+        return "only swaps", f"{target.name} would be as busy as {source.name} is now, and no time is saved"
+
+    def _suffers(self, worker: Worker) -> bool:
+        """Whether anything but its slots is over the high threshold: foreign load, memory, the GPU."""
+        high = self._situation.thresholds.high
+        return any(value > high for name, value in known_dimensions(worker).items() if name != "slots")
+
+
+def world_changed(past: TaskMoves, move: Move, fleet: Fleet) -> bool:
+    """Whether a task may go back to where it left: that worker was started anew, or the present one ails."""
+    source, target = fleet.worker(move.source), fleet.worker(move.target)
+    if source is not None and source.health != "ok":
+        return True
+    return target is not None and started_at(target) > past.last_at
+
+
+def started_at(worker: Worker) -> float:
+    """When the worker's process began (s), read off its instance "host:pid:start"; 0 when it cannot be."""
+    try:
+        return float(worker.instance.rsplit(":", 1)[-1])
+    except ValueError:
+        return 0.0
+
+
+def _queue_refusal(target: str, fleet: Fleet) -> Refusal | None:
+    """Lanes and class queues are places too, as long as anybody may serve them."""
+    if target in fleet.silent:
+        return "target gone", f"{target} has fallen silent"
+    if is_lane(target) or is_class_queue(target):
+        return None
+    return "target gone", f"{target} does not report"
+
+
+def _find(tasks: Sequence[HeldTask], task_id: str) -> HeldTask | None:
+    return next((task for task in tasks if task.task_id == task_id), None)
+
+
+def _rejected(move: Move, refusal: Refusal) -> Rejected:
+    reason, detail = refusal
+    return Rejected(
+        task_id=move.task_id, profile=move.profile, kind=move.kind, source=move.source,
+        target=move.target, reason=reason, detail=detail, score=move.score,
+    )

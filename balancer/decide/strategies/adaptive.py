@@ -1,0 +1,116 @@
+"""The seed's algorithm: from each overloaded worker to the underloaded ones that can run its tasks.
+
+Its thresholds move by the seed's own rule (`thresholds.literal`), imbalances that are foreseen count,
+and at most `max_simultaneous_migrations` moves are in flight. Tasks are first served as under
+`static`. One thing is not the seed's: an imbalance must last `trip_samples` ticks before it counts;
+set `trip_samples` and `clear_samples` to 1 for its own behaviour, in which one blip triggers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import ClassVar, Final
+
+from balancer.decide.strategies.static import Static
+
+from balancer.decide.benefit import score
+from balancer.decide.candidates import Candidate, migratable_tasks
+from balancer.decide.plan import move_id
+from balancer.decide.situation import Situation, Suggestions
+from balancer.decide.thresholds import literal
+from balancer.model import Imbalance, Move, Order, Rejected, SystemLoad, Thresholds, Worker
+from balancer.routing import can_run, direct_queue
+from balancer.settings import Settings
+
+#: Most sources, tasks a source and targets that one tick looks at, so that its time is bounded.
+SOURCES_LIMIT: Final = 32
+TASKS_LIMIT: Final = 32
+TARGETS_LIMIT: Final = 16
+
+Rule = Callable[[Thresholds, Sequence[SystemLoad], Settings], Thresholds]
+
+
+class Adaptive:
+    """The seed's document, with its defaults."""
+
+    name: ClassVar[str] = "adaptive"
+    moves_thresholds: ClassVar[bool] = True
+    foresees: ClassVar[bool] = True
+
+    #: The rule by which the tick moves the thresholds for this strategy.
+    adjust: ClassVar[Rule] = staticmethod(literal)
+
+    def orders(self, situation: Situation) -> tuple[Order, ...]:
+        """Each profile on its best class, as under `static`: the seed balances by moving alone."""
+        return Static().orders(situation)
+
+    def suggest(self, situation: Situation) -> Suggestions:
+        """Every candidate of every overloaded worker, for every underloaded worker that can run it."""
+        moves, rejected = pairs(situation, self.orders(situation))
+        return Suggestions(
+            moves=moves, rejected=rejected, at_most=situation.settings.max_simultaneous_migrations
+        )
+
+
+def pairs(
+    situation: Situation, orders: Sequence[Order]
+) -> tuple[tuple[Move, ...], tuple[Rejected, ...]]:
+    """Scored moves from overloaded to underloaded workers, and the tasks that no such worker can run.
+
+    In the order of load: from the most loaded source, to the least loaded target. Empty when the
+    situation shows no imbalance.
+    """
+    imbalance = situation.imbalance
+    if imbalance is None:
+        return (), ()
+    moves: list[Move] = []
+    rejected: list[Rejected] = []
+    seen: set[str] = set()
+    targets = [w for w in _workers(situation, imbalance.underloaded) if w.idle_slots > 0]
+    for source in islice(_workers(situation, imbalance.overloaded), SOURCES_LIMIT):
+        for candidate in islice(migratable_tasks(source, situation, orders), TASKS_LIMIT):
+            if candidate.task_id in seen:
+                continue
+            seen.add(candidate.task_id)
+            able = [t for t in targets if t.name != source.name and _can_run(candidate, t)]
+            moves += [_move(candidate, t, situation, imbalance) for t in able[:TARGETS_LIMIT]]
+            if not able:
+                rejected.append(_nowhere(candidate, imbalance))
+    return tuple(moves), tuple(rejected)
+
+
+def _workers(situation: Situation, names: Sequence[str]) -> Iterator[Worker]:
+    by_name = {worker.name: worker for worker in situation.fleet.workers}
+    return (by_name[name] for name in names if name in by_name)
+
+
+def _can_run(candidate: Candidate, target: Worker) -> bool:
+    return can_run(target.hardware, candidate.profile.needs, worker=target.name)
+
+
+def _move(candidate: Candidate, target: Worker, situation: Situation, imbalance: Imbalance) -> Move:
+    at = situation.fleet.at
+    bounds = situation.thresholds
+    when = "will be" if imbalance.kind == "predicted" else "is"
+    return Move(
+        move_id=move_id(candidate.task_id, at),
+        task_id=candidate.task_id,
+        profile=candidate.profile.name,
+        kind=candidate.kind,
+        source=candidate.place,
+        target=target.name,
+        target_queue=direct_queue(target.name),
+        reason=f"{candidate.source.name} {when} over {bounds.high:.2f}, {target.name} under {bounds.low:.2f}",
+        score=score(candidate, target, situation),
+        at=at,
+        proactive=imbalance.kind == "predicted",
+    )
+
+
+def _nowhere(candidate: Candidate, imbalance: Imbalance) -> Rejected:
+    return Rejected(
+        task_id=candidate.task_id, profile=candidate.profile.name, kind=candidate.kind,
+        source=candidate.place, target="", reason="nowhere to go",
+        detail=f"none of {len(imbalance.underloaded)} underloaded workers can run it and has an idle slot",
+    )
