@@ -86,6 +86,10 @@ class Keys:
     def asides(self) -> str:
         return self.ours("asides")
 
+    @property
+    def routed(self) -> str:
+        return self.ours("routed")
+
     def order(self, hardware_class: str) -> str:
         return self.ours("order", hardware_class)
 

@@ -1,0 +1,17 @@
+-- Move messages from the end of a list that is served last, envelopes untouched.
+-- KEYS  1 list to take from  2 list to put into, of the same priority
+-- ARGV  1 how many at most  2 where to: "front", "back", or "auto" (front while the list is empty,
+--       which keeps the order over several calls)
+-- Returns {how many moved, where they went}
+-- The left end is served last, so no consumer is about to take what moves.
+local place = ARGV[2]
+if place == 'auto' then place = redis.call('LLEN', KEYS[2]) == 0 and 'front' or 'back' end
+local messages = redis.call('LRANGE', KEYS[1], 0, ARGV[1] - 1)
+if #messages == 0 then return {0, place} end
+if place == 'front' then
+  for i = 1, #messages do redis.call('RPUSH', KEYS[2], messages[i]) end
+else
+  for i = #messages, 1, -1 do redis.call('LPUSH', KEYS[2], messages[i]) end
+end
+redis.call('LTRIM', KEYS[1], #messages, -1)
+return {#messages, place}

@@ -1,0 +1,85 @@
+"""The lane table: what the fleet's profiles are, and which of their lanes nobody uses any more.
+
+Second part of `redis_store.observe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from balancer.adapters.asides import aside
+from balancer.adapters.documents import LaneEntry, read_lane
+from balancer.adapters.message_head import Head
+from balancer.adapters.redis_keys import Keys
+from balancer.adapters.redis_workers import DocumentCache
+from balancer.adapters.scripts import load_script
+from balancer.model import Lane, QueuedTask, SetAside
+
+#: An empty lane that no publisher entered for so long is forgotten (s). Publishers enter theirs
+#: each minute, so a day is beyond any pause between two bursts but not beyond a retired profile.
+UNUSED_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneTable:
+    """The table as read: entries and their bytes by queue."""
+
+    entries: Mapping[str, LaneEntry]
+    raw: Mapping[str, bytes]
+    set_aside: tuple[SetAside, ...]
+
+    def unused(self, now: float, waiting: Mapping[str, int]) -> list[str]:
+        """Lanes that are empty and were not entered for `UNUSED_S`."""
+        return [queue for queue, entry in self.entries.items()
+                if not waiting.get(queue) and entry.used_at is not None and now - entry.used_at > UNUSED_S]
+
+
+class LaneReader:
+    """Reads the table from look to look; entries that did not change are not parsed again."""
+
+    def __init__(self) -> None:
+        self._entries = DocumentCache(read_lane)
+
+    def read(self, table: Mapping[bytes, bytes]) -> LaneTable:
+        entries: dict[str, LaneEntry] = {}
+        raw: dict[str, bytes] = {}
+        asides: list[SetAside] = []
+        for key, document in table.items():
+            entry = self._entries.get(key, document)
+            if isinstance(entry, str):
+                asides.append(aside(f"lane {key.decode('utf-8', 'backslashreplace')}", entry, document))
+                continue
+            try:
+                queue = key.decode()
+            except UnicodeDecodeError:
+                asides.append(aside("lane", "its queue's name is no text", key))
+                continue
+            entries[queue], raw[queue] = entry, document
+        self._entries.prune(table)
+        return LaneTable(entries=entries, raw=raw, set_aside=tuple(asides))
+
+
+def make_lane(queue: str, entry: LaneEntry, waiting: int, heads: Sequence[Head],
+              oldest_s: float | None) -> Lane:
+    """A lane with the mean size of the messages at its head (1 where none is known)."""
+    mean = sum(head.size for head in heads) / len(heads) if heads else 1.0
+    return Lane(queue=queue, profile=entry.task_profile(), waiting=waiting, mean_size=mean, oldest_s=oldest_s)
+
+
+def queued_tasks(queue: str, heads: Sequence[Head], entries: Mapping[str, LaneEntry]) -> list[QueuedTask]:
+    """The messages of a window that may be chosen; those of no known profile are left alone."""
+    own = entries[queue].profile if queue in entries else ""
+    return [
+        QueuedTask(task_id=head.task_id, queue=queue, profile=head.profile or own, size=head.size,
+                   priority=head.priority)
+        for head in heads if head.profile or own
+    ]
+
+
+def forget(client: Any, keys: Keys, table: LaneTable, queues: Sequence[str]) -> None:
+    """Take `queues` out of the table where they are still empty and unchanged."""
+    script = load_script(client, "forget_lane")
+    for queue in queues:
+        script([keys.lanes, keys.lanes_revision, *keys.queue_lists(queue)], [queue, table.raw[queue]])

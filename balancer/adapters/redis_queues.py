@@ -1,0 +1,125 @@
+"""How much waits where, and what waits next: lengths and head windows of the broker's lists.
+
+Third part of `redis_store.observe`. Lanes, class queues and queues that workers name are always
+looked at; of direct queues those that balancer or last look knew of, and some of the others in
+turn, so that a fleet of ten thousand does not cost ten thousand commands a look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from balancer.adapters.asides import aside
+from balancer.adapters.message_head import END_BYTES, Head, read_head
+from balancer.adapters.pace import Pace
+from balancer.adapters.redis_keys import Keys
+from balancer.adapters.scripts import load_script
+from balancer.model import SetAside
+
+#: Of each list of each queue the messages served next, first one first; `None` for an unreadable one.
+Heads = dict[str, list[list[Head | None]]]
+
+#: Direct queues that are looked at in turn, each look.
+IN_TURN: Final = 256
+
+#: Messages read at the head of each list, at most, and at least while the budget lasts.
+WINDOW: Final = 50
+LEAST_WINDOW: Final = 2
+
+#: Messages whose first sight is remembered to tell a lane's age.
+SEEN_LIMIT: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Messages waiting by queue and by list, and what stood in the way."""
+
+    waiting: Mapping[str, int]
+    lists: Mapping[str, tuple[tuple[str, int], ...]]
+    set_aside: tuple[SetAside, ...]
+
+
+class QueueWatch:
+    """Looks at the queues of a fleet. Remembers what was not empty and when a message was first seen."""
+
+    def __init__(self) -> None:
+        self._occupied: set[str] = set()
+        self._turn = 0
+        self._first_seen: dict[str, float] = {}
+        self._pace = Pace(size=400, low=50, high=2_000)
+
+    def choose(self, direct: Sequence[str]) -> list[str]:
+        """The direct queues to look at now: those that had something, and the next in turn."""
+        start = self._turn if self._turn < len(direct) else 0
+        self._turn = start + IN_TURN
+        chosen = direct[start:self._turn]
+        return list(dict.fromkeys([*chosen, *sorted(self._occupied)]))
+
+    def measure(self, client: Any, keys: Keys, queues: Iterable[str]) -> Backlog:
+        """The lengths of all lists of `queues`, in one round trip."""
+        names = list(dict.fromkeys(queues))
+        with client.pipeline(transaction=False) as pipe:
+            for queue in names:
+                for key in keys.queue_lists(queue):
+                    pipe.llen(key)
+            lengths = pipe.execute(raise_on_error=False)
+        steps = len(keys.priority_steps)
+        waiting: dict[str, int] = {}
+        lists: dict[str, tuple[tuple[str, int], ...]] = {}
+        asides: list[SetAside] = []
+        for i, queue in enumerate(names):
+            found = []
+            for key, length in zip(keys.queue_lists(queue), lengths[i * steps:(i + 1) * steps], strict=True):
+                if isinstance(length, Exception):
+                    asides.append(_not_a_list(key, length))
+                elif length:
+                    found.append((key, int(length)))
+            waiting[queue] = sum(length for _, length in found)
+            lists[queue] = tuple(found)
+        self._occupied = {queue for queue, count in waiting.items() if count}
+        return Backlog(waiting=waiting, lists=lists, set_aside=tuple(asides))
+
+    def heads(self, client: Any, queues: Sequence[str], backlog: Backlog) -> Heads:
+        """The messages served next in `queues`, as many as the pace allows, in a few round trips."""
+        places = [(queue, key) for queue in queues for key, _ in backlog.lists.get(queue, ())]
+        found: Heads = {}
+        script = load_script(client, "heads")
+        while places:
+            window = max(LEAST_WINDOW, min(WINDOW, self._pace.size // len(places)))
+            batch = places[:max(1, self._pace.size // window)]
+            places = places[len(batch):]
+            began = time.perf_counter()
+            ends = script([key for _, key in batch], [window, END_BYTES])
+            self._pace.record(window * len(batch), time.perf_counter() - began)
+            for (queue, _), messages in zip(batch, ends, strict=True):
+                found.setdefault(queue, []).append([read_head(end) for end in messages])
+        return found
+
+    def age(self, lists: Sequence[Sequence[Head | None]], now: float) -> float | None:
+        """Age (s) of the oldest head of a queue's lists, `None` when it is empty.
+
+        By the time its publisher wrote, else since this watch first saw it.
+        """
+        times = [self._since(messages[0], now) for messages in lists if messages and messages[0]]
+        return max(0.0, now - min(times)) if times else None
+
+    def remember(self, heads: Iterable[Head], now: float) -> None:
+        """Note when messages without a time were first seen, and forget those that left."""
+        unstamped = [head.task_id for head in heads if head.published_at is None][:SEEN_LIMIT]
+        self._first_seen = {ident: self._first_seen.get(ident, now) for ident in unstamped}
+
+    def _since(self, head: Head | None, now: float) -> float:
+        if head is None:
+            return now
+        return head.published_at if head.published_at is not None else self._first_seen.get(head.task_id, now)
+
+
+def _not_a_list(key: str, error: Exception) -> SetAside:
+    if not isinstance(error, ResponseError):
+        raise error
+    return aside(f"queue {key}", f"not a list: {error}")

@@ -1,0 +1,215 @@
+"""The fleet in Redis: one snapshot a look, events, orders, and what the balancer remembers.
+
+Implements `ports.FleetStore`. A look is four or five round trips whatever the size of the
+fleet. Nothing that another process wrote raises here: it is set aside with a reason, in the
+snapshot and in the list `asides`; only a Redis that does not answer is a `StoreError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, Final
+
+from redis.exceptions import RedisError, ResponseError
+
+from balancer.adapters import asides, redis_lanes
+from balancer.adapters.asides import Asides, aside
+from balancer.adapters.documents import order_document, read, read_event, write
+from balancer.adapters.redis_connection import Connection
+from balancer.adapters.redis_lanes import LaneReader, LaneTable
+from balancer.adapters.redis_queues import Backlog, Heads, QueueWatch
+from balancer.adapters.redis_workers import FORGET_AFTER, Reports, Roster, WorkerRegister
+from balancer.errors import StoreError
+from balancer.model import Event, Fleet, Order, SetAside
+from balancer.routing import PREFIX, class_queue, direct_queue, is_direct_queue
+
+#: Queues of no kind of ours that are looked at because workers serve them, at most.
+OTHER_QUEUES: Final = 500
+
+#: A queue something was routed to is looked at for this long after (s), and while it is not empty.
+ROUTED_S: Final = 3_600.0
+
+#: Characters kept of a memory document that cannot be read.
+MEMORY_DETAIL: Final = 65_536
+
+_CURSOR: Final = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+class RedisFleetStore:
+    """`ports.FleetStore` over Redis. `heartbeat_ttl` (s) is the age limit of a worker's report."""
+
+    def __init__(self, connection: Connection, *, heartbeat_ttl: float = 10.0) -> None:
+        self._connection = connection
+        self._forget_s = FORGET_AFTER * heartbeat_ttl
+        self._register = WorkerRegister(heartbeat_ttl)
+        self._lanes = LaneReader()
+        self._queues = QueueWatch()
+        self._asides = Asides()
+
+    def observe(self) -> Fleet:
+        """One snapshot. Raises `StoreError` when Redis does not answer."""
+        with _answering("observe the fleet"):
+            return self._look()
+
+    def _look(self) -> Fleet:
+        reports, lane_hash, routed, broken = self._read_tables()
+        roster, table = self._register.read(reports), self._lanes.read(lane_hash)
+        backlog = self._measure(roster, table, routed)
+        heads, unread = self._heads(table, backlog, reports.now)
+        set_aside = (*broken, *roster.set_aside, *table.set_aside, *backlog.set_aside, *unread)
+        self._asides.tell(self._connection.client, self._connection.keys, set_aside, reports.now)
+        self._tidy(reports.now, roster, table, backlog, routed)
+        known = {queue: [h for messages in lists for h in messages if h] for queue, lists in heads.items()}
+        return Fleet(
+            at=reports.now,
+            workers=roster.workers,
+            lanes=tuple(
+                redis_lanes.make_lane(queue, entry, backlog.waiting.get(queue, 0), known.get(queue, ()),
+                                      self._queues.age(heads.get(queue, ()), reports.now))
+                for queue, entry in sorted(table.entries.items())
+            ),
+            queues=MappingProxyType({q: n for q, n in backlog.waiting.items() if q not in table.entries}),
+            queued=tuple(t for q, found in known.items()
+                         for t in redis_lanes.queued_tasks(q, found, table.entries)),
+            silent=roster.silent,
+            set_aside=set_aside,
+        )
+
+    def _measure(self, roster: Roster, table: LaneTable, routed: Sequence[str]) -> Backlog:
+        """The lengths of all queues that matter; of direct queues those that may hold something."""
+        named = {queues for queues in (d.queues for d in roster.described) if queues}
+        served = {queue for queues in named for queue in queues if not is_direct_queue(queue)}
+        others = sorted(served - table.entries.keys())
+        queues = [
+            *table.entries,
+            *sorted({class_queue(d.hardware.hardware_class) for d in roster.described}),
+            *others[:OTHER_QUEUES],
+            *self._queues.choose([direct_queue(d.name) for d in roster.described]),
+            *routed,
+        ]
+        return self._queues.measure(self._connection.client, self._connection.keys, queues)
+
+    def _heads(self, table: LaneTable, backlog: Backlog, now: float) -> tuple[Heads, list[SetAside]]:
+        """What is served next in the lanes and in our other queues."""
+        ours = [q for q in backlog.waiting if q in table.entries or q.startswith(f"{PREFIX}.")]
+        heads = self._queues.heads(self._connection.client, ours, backlog)
+        self._queues.remember((h for lists in heads.values() for ends in lists for h in ends if h), now)
+        unread = [aside(f"queue {queue}", "a message is not of Celery's protocol 2")
+                  for queue, lists in heads.items() if any(None in messages for messages in lists)]
+        return heads, unread
+
+    def _read_tables(self) -> tuple[Reports, dict[bytes, bytes], list[str], list[SetAside]]:
+        """Every table of the fleet in one round trip; a key of another type counts as empty."""
+        keys = self._connection.keys
+        with self._connection.client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(keys.alive, 0, -1, withscores=True)
+            for key in (keys.workers, keys.beats, keys.holds, keys.lanes):
+                pipe.hgetall(key)
+            pipe.zrange(keys.routed, 0, -1, withscores=True)
+            answers = pipe.execute(raise_on_error=False)
+        broken: list[SetAside] = []
+        named = ("time", keys.alive, keys.workers, keys.beats, keys.holds, keys.lanes, keys.routed)
+        for i, answer in enumerate(answers):
+            if isinstance(answer, ResponseError) and i > 0:
+                broken.append(aside(f"key {named[i]}", f"of another type: {answer}"))
+                answers[i] = {}
+            elif isinstance(answer, Exception):
+                raise answer
+        (seconds, micros), alive, workers, beats, holds, lanes, routed = answers
+        reports = Reports(now=seconds + micros / 1e6, alive=dict(alive), descriptions=workers, beats=beats,
+                          holds=holds)
+        return reports, lanes, [q.decode("utf-8", "replace") for q in dict(routed)], broken
+
+    def _tidy(self, now: float, roster: Roster, table: LaneTable, backlog: Backlog,
+              routed: Sequence[str]) -> None:
+        """Forget workers long gone, lanes nobody uses, queues that nothing was routed to for long."""
+        client, keys = self._connection.client, self._connection.keys
+        if roster.gone:
+            self._connection.script("forget_workers")(
+                [keys.alive, keys.workers, keys.beats, keys.holds],
+                [repr(now - self._forget_s), *(part for gone in roster.gone for part in gone)],
+            )
+        redis_lanes.forget(client, keys, table, table.unused(now, backlog.waiting))
+        if routed:
+            occupied = {queue: now for queue in routed if backlog.waiting.get(queue)}
+            if occupied:
+                client.zadd(keys.routed, occupied, xx=True)
+            client.zremrangebyscore(keys.routed, "-inf", now - ROUTED_S)
+
+    def events(self, after: str, limit: int = 10_000) -> tuple[str, list[Event]]:
+        """Events after the cursor, oldest first, and the new cursor; what cannot be read is passed over."""
+        client, keys = self._connection.client, self._connection.keys
+        start, broken = f"({after}" if after else "-", list[SetAside]()
+        if after and not _CURSOR.fullmatch(after):
+            broken.append(aside("events", "a cursor that is none: reading from the oldest", after))
+            start, after = "-", ""
+        with _answering("read events"):
+            try:
+                entries = client.xrange(keys.events, min=start, max="+", count=limit)
+            except ResponseError as error:
+                entries = []
+                broken.append(aside(f"key {keys.events}", f"unreadable: {error}"))
+            found: list[Event] = []
+            for ident, fields in entries:
+                after = ident.decode()
+                try:
+                    found.append(read_event(fields.get(b"e", b""), int(after.split("-")[0]) / 1000))
+                except StoreError as error:
+                    broken.append(aside(f"event {after}", str(error), fields.get(b"e", b"")))
+            if broken:
+                asides.push(client, keys, broken[:asides.KEPT], self._now())
+        return after, found
+
+    def publish_orders(self, orders: Sequence[Order], ttl_s: float) -> None:
+        """Write each class's order, to be followed for `ttl_s`; one with a NaN in it is set aside."""
+        client, keys = self._connection.client, self._connection.keys
+        broken: list[SetAside] = []
+        with _answering("publish orders"), client.pipeline(transaction=False) as pipe:
+            for order in orders:
+                try:
+                    document = order_document(order)
+                except StoreError as error:
+                    broken.append(aside(f"order of {order.hardware_class}", str(error)))
+                else:
+                    pipe.set(keys.order(order.hardware_class), document, px=max(1, round(ttl_s * 1000)))
+            pipe.execute()
+            if broken:
+                asides.push(client, keys, broken, self._now())
+
+    def load_memory(self) -> Mapping[str, Any] | None:
+        """The last document; one that cannot be read is copied to the asides and removed."""
+        client, keys = self._connection.client, self._connection.keys
+        with _answering("load the memory"):
+            try:
+                raw = client.hget(keys.memory, "document")
+                return None if raw is None else read(raw, "memory")
+            except ResponseError as error:
+                raw, reason = None, f"of another type: {error}"
+            except StoreError as error:
+                reason = str(error)
+            asides.push(client, keys, [aside("memory", reason, raw or b"", MEMORY_DETAIL)], self._now())
+            self._connection.script("drop_memory")([keys.memory], [raw or b""])
+        return None
+
+    def save_memory(self, document: Mapping[str, Any], fence: int) -> bool:
+        """Keep `document` under `fence`; `False` when a later holder of the lease has written."""
+        text = write(dict(document), "memory")
+        with _answering("save the memory"):
+            return bool(self._connection.script("save_memory")([self._connection.keys.memory], [text, fence]))
+
+    def _now(self) -> float:
+        seconds, micros = self._connection.client.time()
+        return float(seconds + micros / 1e6)
+
+
+@contextmanager
+def _answering(what: str) -> Iterator[None]:
+    """Errors of redis-py as `StoreError`."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreError(f"cannot {what}: {error}") from error
