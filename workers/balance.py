@@ -31,11 +31,22 @@ def balance_declared(app: Celery) -> None:
 def balance(task: Any, declared: Mapping[str, Any]) -> None:
     """Mix the balanced behaviour into a task whose code one cannot touch."""
     cls = type(task)
-    said = {key: staticmethod(value) if callable(value) else value
-            for key, value in declared.items() if key in DECLARATIONS}
-    task.__class__ = type(cls.__name__, (BalancedMixin, cls), {
-        "__module__": cls.__module__, "abstract": False, **said,
-        "acks_late": True, "reject_on_worker_lost": True, "Request": BalancedMixin.Request,
-    })
+    said = {
+        key: staticmethod(value) if callable(value) else value
+        for key, value in declared.items()
+        if key in DECLARATIONS
+    }
+    task.__class__ = type(
+        cls.__name__,
+        (BalancedMixin, cls),
+        {
+            "__module__": cls.__module__,
+            "abstract": False,
+            **said,
+            "acks_late": True,
+            "reject_on_worker_lost": True,
+            "Request": BalancedMixin.Request,
+        },
+    )
     if not cls.acks_late:
         logger.info("task %s is acknowledged late from now on: a balanced task must be", task.name)

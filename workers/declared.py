@@ -15,12 +15,31 @@ from balancer.settings import Settings
 
 #: What a task may declare, as class attributes, decorator options or keys of `balancer_tasks`.
 DECLARATIONS: Final = (
-    "hardware", "compute_capability", "gpu_memory", "memory", "affinity", "priority", "profile", "size",
-    "checkpoints", "restartable", "expected_s",
+    "hardware",
+    "compute_capability",
+    "gpu_memory",
+    "memory",
+    "affinity",
+    "priority",
+    "profile",
+    "size",
+    "checkpoints",
+    "restartable",
+    "expected_s",
 )
 
-UNITS: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-                "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+UNITS: Final = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
 
 
 def quantity(value: int | float | str | None, name: str) -> int | None:
@@ -32,7 +51,7 @@ def quantity(value: int | float | str | None, name: str) -> int | None:
     else:
         text = str(value).strip().upper().replace(" ", "")
         digits = text.rstrip("BKMGTI")
-        unit = text[len(digits):]
+        unit = text[len(digits) :]
         try:
             number = float(digits)
         except ValueError:
@@ -54,8 +73,10 @@ def kinds_of(value: str | Sequence[str] | None, task: str) -> tuple[str, ...]:
     listed = names(value)
     for name in listed:
         if as_kind(name) is None and as_kind(name.split("-", 1)[0]) is None:
-            raise SettingError(f"hardware of {task}: {name!r} is unknown; there are {', '.join(KINDS)}, "
-                               "or a class such as 'cuda-V100'")
+            raise SettingError(
+                f"hardware of {task}: {name!r} is unknown; there are {', '.join(KINDS)}, "
+                "or a class such as 'cuda-V100'"
+            )
     return listed
 
 
@@ -65,8 +86,11 @@ def declarations(task: Any, settings: Settings, name: str) -> dict[str, Any]:
     if task is not None and getattr(task, "balanced", False):
         # Statically: a function given as `profile=` or `size=` must not become a bound method.
         given = {key: inspect.getattr_static(task, key, None) for key in DECLARATIONS}
-        found = {key: value.__func__ if isinstance(value, staticmethod) else value
-                 for key, value in given.items() if value is not None}
+        found = {
+            key: value.__func__ if isinstance(value, staticmethod) else value
+            for key, value in given.items()
+            if value is not None
+        }
     return {**found, **settings.tasks.get(name, {})}
 
 
@@ -81,7 +105,9 @@ def profile_name(declared: Mapping[str, Any], task: str, args: Any, kwargs: Any,
 def size_of(declared: Mapping[str, Any], args: Any, kwargs: Any, chosen: float | None) -> float:
     """The size of one call, a positive number that scales its profile's duration; 1 when not said."""
     given = declared.get("size") if chosen is None else chosen
-    value = float(given(*(args or ()), **(kwargs or {})) if callable(given) else 1.0 if given is None else given)
+    value = float(
+        given(*(args or ()), **(kwargs or {})) if callable(given) else 1.0 if given is None else given
+    )
     return value if 0 < value < float("inf") else 1.0
 
 

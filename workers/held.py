@@ -6,13 +6,41 @@ process knows (when a body began, its last checkpoint and how large that is).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from celery.worker import state as worker_state
 
 from balancer.adapters.redis_connection import Connection
 from balancer.model import HeldTask
+
+#: What of the fence a report tells, in the order of `Facts`.
+FACTS: Final = ("started", "checkpointed", "state_bytes", "share", "share_before")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What only the process that runs a task knows of its run; all `None` for one that waits."""
+
+    started_at: float | None = None
+    checkpointed_at: float | None = None
+    state_bytes: int | None = None
+    share_done: float | None = None
+    share_before: float | None = None
+
+    @classmethod
+    def read(cls, raw: Sequence[bytes | None], now: float) -> Facts:
+        """From the fence's fields; a body that has not claimed yet counts as begun `now`."""
+        numbers = [float(value) if value else None for value in raw]
+        size = numbers[2]
+        return cls(
+            started_at=numbers[0] if numbers[0] is not None else now,
+            checkpointed_at=numbers[1],
+            state_bytes=None if size is None else int(size),
+            share_done=numbers[3],
+            share_before=numbers[4],
+        )
 
 
 def snapshot(source: Iterable[Any]) -> list[Any]:
@@ -39,8 +67,9 @@ def requests() -> tuple[list[Any], list[Any]]:
     """Requests whose body has been handed to the pool and begun, and those that wait."""
     active = [r for r in snapshot(worker_state.active_requests) if not r.acknowledged or r.time_start]
     running = {r.id for r in active}
-    waiting = [r for r in snapshot(worker_state.requests.values())
-               if r.id not in running and not r.acknowledged]
+    waiting = [
+        r for r in snapshot(worker_state.requests.values()) if r.id not in running and not r.acknowledged
+    ]
     return active, waiting
 
 
@@ -50,23 +79,13 @@ def tasks(connection: Connection, now: float) -> tuple[list[HeldTask], list[Held
     keys = connection.keys
     with connection.client.pipeline(transaction=False) as pipe:
         for request in active:
-            pipe.hmget(keys.fence(request.id), ["started", "checkpointed", "state_bytes"])
+            pipe.hmget(keys.fence(request.id), FACTS)
         facts = pipe.execute() if active else []
-    running = [_held(request, started=float(started or now),
-                     checkpointed=_number(checkpointed, float(started or now)),
-                     state_bytes=int(size) if size else None)
-               for request, (started, checkpointed, size) in zip(active, facts, strict=True)]
-    return running, [_held(request) for request in waiting]
+    running = [_held(request, Facts.read(raw, now)) for request, raw in zip(active, facts, strict=True)]
+    return running, [_held(request, Facts()) for request in waiting]
 
 
-def _number(raw: bytes | None, not_before: float) -> float | None:
-    """A checkpoint's time; one of an earlier run of the task is not this run's."""
-    value = float(raw) if raw else None
-    return value if value is not None and value >= not_before else None
-
-
-def _held(request: Any, *, started: float | None = None, checkpointed: float | None = None,
-          state_bytes: int | None = None) -> HeldTask:
+def _held(request: Any, facts: Facts) -> HeldTask:
     header = request.request_dict.get("balancer") or {}
     info = request.delivery_info or {}
     return HeldTask(
@@ -74,9 +93,11 @@ def _held(request: Any, *, started: float | None = None, checkpointed: float | N
         profile=str(header.get("profile") or request.name),
         lane=str(info.get("routing_key") or ""),
         size=float(header.get("size") or 1.0),
-        started_at=started,
-        checkpointed_at=checkpointed,
-        state_bytes=state_bytes,
+        started_at=facts.started_at,
+        checkpointed_at=facts.checkpointed_at,
+        state_bytes=facts.state_bytes,
+        share_done=facts.share_done,
+        share_before=facts.share_before,
         priority=info.get("priority"),
         epoch=int(header.get("epoch") or 0),
         checkpoints=bool(getattr(request.task, "checkpoints", False)),

@@ -24,7 +24,9 @@ def new_instance() -> str:
 
 def announce(*, instance: str, name: str, hardware_class: str, labels: str) -> None:
     """Tell this process and those it starts from now on which worker they are."""
-    os.environ.update({INSTANCE: instance, NAME: name, HARDWARE_CLASS: hardware_class, HARDWARE_LABELS: labels})
+    os.environ.update(
+        {INSTANCE: instance, NAME: name, HARDWARE_CLASS: hardware_class, HARDWARE_LABELS: labels}
+    )
 
 
 def instance() -> str:

@@ -37,10 +37,14 @@ def install(app: Celery) -> Celery:
     app.balancer_installed = True
     import workers.handover  # noqa: F401  registers its control commands
 
-    app.user_options["worker"].add(click.Option(
-        ["--hardware"], callback=check_hardware,
-        help="What this worker runs on: auto|cpu|cuda[:index]|rocm|mps|openvino|qnn|webnn|webgpu[,label=value…]",
-    ))
+    app.user_options["worker"].add(
+        click.Option(
+            ["--hardware"],
+            callback=check_hardware,
+            help="What this worker runs on: auto|cpu|cuda[:index]|rocm|mps|openvino|qnn|webnn|webgpu"
+            "[,label=value…]",
+        )
+    )
     app.steps["consumer"].update((Pulse, Reporter))
     beat_program.install_beat(app)
     tasks.register(app)
@@ -71,13 +75,22 @@ def configure(app: Celery) -> None:
     listed = list(routes) if isinstance(routes, list | tuple) else [routes] if routes else []
     conf.task_routes = [*listed, router]
     signals.before_task_publish.connect(
-        lambda headers=None, body=None, **_: router.mark(headers, body) if isinstance(headers, dict) else None,
-        weak=False, dispatch_uid=f"balancer-{id(app)}",
+        lambda headers=None, body=None, **_: (
+            router.mark(headers, body) if isinstance(headers, dict) else None
+        ),
+        weak=False,
+        dispatch_uid=f"balancer-{id(app)}",
     )
     options: dict[str, Any] = dict(conf.broker_transport_options or {})
     options.setdefault("queue_order_strategy", ORDER)
     if settings.visibility_timeout:
-        options["visibility_timeout"] = settings.visibility_timeout
+        # kombu looks for lapsed deliveries only every tenth time of every tenth second by default.
+        options.update(
+            visibility_timeout=settings.visibility_timeout,
+            unacked_restore_throttle=1,
+            unacked_restore_interval=max(0.5, settings.visibility_timeout / 4),
+            unacked_restore_limit=1000,
+        )
     conf.broker_transport_options = options
     if not conf.value_set_for("worker_prefetch_multiplier"):
         # A task that waits in a busy worker cannot go where a slot is free.

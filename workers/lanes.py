@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from balancer.decide.order import ranked
 from celery.utils.log import get_logger
 from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import RedisError
 
 from balancer.adapters.documents import read_order
 from balancer.adapters.redis_connection import Connection
-from balancer.decide.order import ranked
 from balancer.errors import BalancerError
 from balancer.model import Hardware, Order, Reading, TaskProfile
 from balancer.routing import can_run, class_queue, direct_queue, is_lane, strike_reason
@@ -56,8 +56,11 @@ class LaneFollower:
 
     def servable(self) -> list[str]:
         """Lanes that this hardware can run at all, whatever the order says."""
-        return [queue for queue, lane in self.view.lanes.items()
-                if can_run(self.hardware, lane.needs, worker=self.worker)]
+        return [
+            queue
+            for queue, lane in self.view.lanes.items()
+            if can_run(self.hardware, lane.needs, worker=self.worker)
+        ]
 
     def arrange(self, active: list[str]) -> list[str]:
         """The queues to ask for, first first, out of those this worker consumes from."""
@@ -115,8 +118,9 @@ class LaneFollower:
         try:
             return read_order(raw)
         except BalancerError as error:
-            logger.warning("the order of %s cannot be read and is not followed: %s",
-                           self.hardware.hardware_class, error)
+            logger.warning(
+                "the order of %s cannot be read and is not followed: %s", self.hardware.hardware_class, error
+            )
             return None
 
 

@@ -72,14 +72,25 @@ class LaneTable:
         script = load_script(self._connection.client, "register_lane")
         answer = script(
             keys=[keys.lanes, keys.lanes_revision],
-            args=[lane_queue(profile.name), lane_document(profile, digest, now), digest,
-                  self.settings.lanes_limit, lane_queue(shared.name),
-                  lane_document(shared, shared_digest, now), shared_digest],
+            args=[
+                lane_queue(profile.name),
+                lane_document(profile, digest, now),
+                digest,
+                self.settings.lanes_limit,
+                lane_queue(shared.name),
+                lane_document(shared, shared_digest, now),
+                shared_digest,
+            ],
         )
         queue = str(answer.decode())
         if queue != lane_queue(profile.name):
-            logger.warning("there are %d lanes already: profile %r shares the lane of its task %r "
-                           "(balancer_lanes_limit)", self.settings.lanes_limit, profile.name, profile.task)
+            logger.warning(
+                "there are %d lanes already: profile %r shares the lane of its task %r "
+                "(balancer_lanes_limit)",
+                self.settings.lanes_limit,
+                profile.name,
+                profile.task,
+            )
         return queue
 
 
@@ -91,15 +102,18 @@ class LaneRouter:
         self.settings = settings
         self.lanes = LaneTable(app, settings)
 
-    def __call__(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any],
-                 task: Any = None, **_: Any) -> dict[str, Any] | None:
+    def __call__(
+        self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any], task: Any = None, **_: Any
+    ) -> dict[str, Any] | None:
         if options.get("queue") or options.get("exchange") or not self.balances(name, task):
             return None
         try:
             declared = declarations(task or self.app.tasks.get(name), self.settings, name)
             chosen = (options.get("headers") or {}).get("balancer") or {}
             profile = profile_name(declared, name, args, kwargs, chosen.get("profile"))
-            return {"queue": plain_queue(self.lanes.enter(profile_of(declared, name, profile, self.settings)))}
+            return {
+                "queue": plain_queue(self.lanes.enter(profile_of(declared, name, profile, self.settings)))
+            }
         except Exception:
             logger.exception("task %s goes the way plain Celery would send it: no lane could be found", name)
             return None

@@ -34,8 +34,17 @@ AGAIN: Final = 10
 class Report:
     """Reports one worker each `interval_s`. `on_lanes` is called with the lanes it can serve."""
 
-    def __init__(self, *, follower: LaneFollower, description: str, instance: str, sampler: Any,
-                 consumer: Any, interval_s: float, on_lanes: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self,
+        *,
+        follower: LaneFollower,
+        description: str,
+        instance: str,
+        sampler: Any,
+        consumer: Any,
+        interval_s: float,
+        on_lanes: Callable[[list[str]], None],
+    ) -> None:
         self.follower = follower
         self.description = description
         self.instance = instance
@@ -95,11 +104,15 @@ class Report:
         again = memory.count % AGAIN == 1
         ticks = Pulse.current.ticks if Pulse.current is not None else 0
         memory.server_at = redis_beats.publish(
-            self.connection.client, self.connection.keys, name=self.follower.worker, instance=self.instance,
+            self.connection.client,
+            self.connection.keys,
+            name=self.follower.worker,
+            instance=self.instance,
             beat=beat.pack(reading, busy=len(running), loop_ticks=ticks, at=time.time()),
             description=self.description if again else None,
             holds=holds if again or holds != memory.holds else None,
-            renew=held.deliveries(self.consumer), now=time.time(),
+            renew=held.deliveries(self.consumer),
+            now=time.time(),
         )
         memory.server_seen, memory.holds = time.monotonic(), holds
         memory.running, memory.reserved = running, reserved

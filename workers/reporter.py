@@ -46,8 +46,12 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         self.report: Report | None = None
         labels = ",".join(f"{key}={value}" for key, value in self.hardware.labels)
         # Before the pool starts, so that its processes inherit it.
-        identity.announce(instance=self.instance, name=consumer.hostname,
-                          hardware_class=self.hardware.hardware_class, labels=labels)
+        identity.announce(
+            instance=self.instance,
+            name=consumer.hostname,
+            hardware_class=self.hardware.hardware_class,
+            labels=labels,
+        )
         Reporter.current = self
 
     def start(self, consumer: Any) -> None:
@@ -72,13 +76,25 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         LaneFollower.current = follower
         slots = max(1, int(consumer.pool.num_processes or 1))
         description = description_document(
-            name=consumer.hostname, instance=self.instance, hardware=self.hardware, slots=slots,
+            name=consumer.hostname,
+            instance=self.instance,
+            hardware=self.hardware,
+            slots=slots,
             pool=type(consumer.pool).__module__.rsplit(".", 1)[-1],
-            queues=[*follower.own_queues(), *(q for q in consumer.app.amqp.queues.consume_from if not is_lane(q))],
+            queues=[
+                *follower.own_queues(),
+                *(q for q in consumer.app.amqp.queues.consume_from if not is_lane(q)),
+            ],
         )
         emulated = " (emulated)" if self.hardware.emulated else ""
-        logger.info("balancer: %s serves as %s%s with %d slots, telemetry %s", consumer.hostname,
-                    self.hardware.hardware_class, emulated, slots, self.hardware.telemetry)
+        logger.info(
+            "balancer: %s serves as %s%s with %d slots, telemetry %s",
+            consumer.hostname,
+            self.hardware.hardware_class,
+            emulated,
+            slots,
+            self.hardware.telemetry,
+        )
 
         def busy() -> float:
             return min(1.0, len(worker_state.active_requests) / slots)
@@ -88,9 +104,15 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
             if Pulse.current is not None:
                 Pulse.current.wake()
 
-        return Report(follower=follower, description=description, instance=self.instance,
-                      sampler=sampler_for(self.hardware, busy), consumer=consumer,
-                      interval_s=self.settings.heartbeat_interval, on_lanes=on_lanes)
+        return Report(
+            follower=follower,
+            description=description,
+            instance=self.instance,
+            sampler=sampler_for(self.hardware, busy),
+            consumer=consumer,
+            interval_s=self.settings.heartbeat_interval,
+            on_lanes=on_lanes,
+        )
 
     def status(self) -> dict[str, Any]:
         """What this worker is, follows and holds, for `celery inspect balancer_status`."""

@@ -84,8 +84,9 @@ class BalancedRequest(Request):  # type: ignore[misc]
         try:
             fence_of(self.app)[0].release(self.id, self.delivery.tag)
         except (RedisError, BalancerError):
-            logger.warning("task %s: its claim lapses with this worker's lease (%r)", self.id, error,
-                           exc_info=True)
+            logger.warning(
+                "task %s: its claim lapses with this worker's lease (%r)", self.id, error, exc_info=True
+            )
 
     def _owned_elsewhere(self) -> bool:
         try:

@@ -48,18 +48,31 @@ class Run:
         done = 1.0 if whole else self.share
         known = done is not None and self.share_at_start is not None
         return RunFinished(
-            at=0.0, task_id=self.delivery.task_id, profile=self.profile, worker=self.fence.worker,
-            hardware_class=self.hardware_class, epoch=self.delivery.epoch, outcome=outcome,
-            duration_s=time.monotonic() - self.began, size=self.size,
+            at=0.0,
+            task_id=self.delivery.task_id,
+            profile=self.profile,
+            worker=self.fence.worker,
+            hardware_class=self.hardware_class,
+            epoch=self.delivery.epoch,
+            outcome=outcome,
+            duration_s=time.monotonic() - self.began,
+            size=self.size,
             share=max(0.0, done - self.share_at_start) if known else None,  # type: ignore[operator]
         )
 
     def commit(self, outcome: str, *, ends: bool = False, kept: bytes = b"") -> None:
         """Commit this run's end. Raises `RefusedDelivery` when another run owns the task."""
         delivery = self.delivery
-        if not patiently(lambda: self.fence.commit(
-            delivery.task_id, self.token, self.finished(outcome), self.finished("stale"), ends=ends, kept=kept
-        )):
+        if not patiently(
+            lambda: self.fence.commit(
+                delivery.task_id,
+                self.token,
+                self.finished(outcome),
+                self.finished("stale"),
+                ends=ends,
+                kept=kept,
+            )
+        ):
             raise leaving.RefusedDelivery("stale", self.backs_another())
 
     def backs_another(self) -> bool:
@@ -105,8 +118,14 @@ def fenced(run: Run, body: Callable[[], Any], *, serializer: str, kept_limit: in
     left for another worker; what the body raises goes through once its end is committed.
     """
     delivery = run.delivery
-    started = RunStarted(at=0.0, task_id=delivery.task_id, profile=run.profile, worker=run.fence.worker,
-                         hardware_class=run.hardware_class, epoch=delivery.epoch)
+    started = RunStarted(
+        at=0.0,
+        task_id=delivery.task_id,
+        profile=run.profile,
+        worker=run.fence.worker,
+        hardware_class=run.hardware_class,
+        epoch=delivery.epoch,
+    )
     claim = patiently(lambda: run.fence.claim(delivery, started))
     if claim.verdict == "answer":
         logger.info("task %s had committed before its worker died: its kept result is used", delivery.task_id)
@@ -152,14 +171,17 @@ def through(run: Run, body: Callable[[], Any]) -> Any:
 def leave_for(run: Run, leave: leaving.Leave) -> None:
     """Hand the task over now that its body has stopped. Always raises."""
     delivery, fence = run.delivery, run.fence
-    told = HandedOver(at=0.0, move_id=leave.move_id, task_id=delivery.task_id, worker=fence.worker,
-                      queue=leave.queue)
+    told = HandedOver(
+        at=0.0, move_id=leave.move_id, task_id=delivery.task_id, worker=fence.worker, queue=leave.queue
+    )
     answer = patiently(lambda: fence.relinquish(delivery, leave.queue, told, token=run.token))
     if answer == "moved":
         tell(run, run.finished("moved"))
         raise leaving.HandedOver(leave.move_id)
-    tell(run, Refused(at=0.0, move_id=leave.move_id, task_id=delivery.task_id, worker=fence.worker,
-                      reason=answer))
+    tell(
+        run,
+        Refused(at=0.0, move_id=leave.move_id, task_id=delivery.task_id, worker=fence.worker, reason=answer),
+    )
     if answer == "gone":
         # The broker already gave this delivery back to its queue: free the claim for that copy.
         fence.release(delivery.task_id, delivery.tag)

@@ -1,7 +1,7 @@
 """The base class of balanced tasks: what they declare, how they run, save and resume.
 
-    @app.task(base=BalancedTask, bind=True, hardware=("cuda", "cpu"), checkpoints=True)
-    def train(self, steps): ...
+@app.task(base=BalancedTask, bind=True, hardware=("cuda", "cpu"), checkpoints=True)
+def train(self, steps): ...
 """
 
 from __future__ import annotations
@@ -31,8 +31,13 @@ def fence_of(app: Celery) -> tuple[Fence, Settings]:
     place = (os.getpid(), id(app))
     if place not in _FENCES:
         settings = wiring.settings_of(app)
-        fence = Fence(connect(app, namespace=settings.namespace), owner=identity.instance(), worker=identity.worker_name(),
-                      fence_ttl_s=settings.fence_ttl, heartbeat_ttl_s=settings.heartbeat_ttl)
+        fence = Fence(
+            connect(app, namespace=settings.namespace),
+            owner=identity.instance(),
+            worker=identity.worker_name(),
+            fence_ttl_s=settings.fence_ttl,
+            heartbeat_ttl_s=settings.heartbeat_ttl,
+        )
         _FENCES[place] = fence, settings
     return _FENCES[place]
 
@@ -88,18 +93,29 @@ class BalancedMixin:
             return self._body()(*args, **kwargs)
         fence, settings = fence_of(self.app)
         header = getattr(request, "balancer", None) or {}
-        run = Run(delivery=delivery, fence=fence, profile=str(header.get("profile") or self.name),
-                  size=float(header.get("size") or 1.0), hardware_class=identity.hardware_class())
+        run = Run(
+            delivery=delivery,
+            fence=fence,
+            profile=str(header.get("profile") or self.name),
+            size=float(header.get("size") or 1.0),
+            hardware_class=identity.hardware_class(),
+        )
         request.balancer_run = run
-        return fenced(run, lambda: self._body()(*args, **kwargs), serializer=self.serializer,
-                      kept_limit=settings.result_kept_limit)
+        return fenced(
+            run,
+            lambda: self._body()(*args, **kwargs),
+            serializer=self.serializer,
+            kept_limit=settings.result_kept_limit,
+        )
 
     def _body(self) -> Callable[..., Any]:
         """The task's own `__call__` where its class has one (an app context, say), else `run`."""
         above = super().__call__  # type: ignore[misc]
         return self.run if getattr(above, "__func__", None) is Task.__call__ else above
 
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
         run = getattr(self.request, "balancer_run", None)
         if run is not None and run.token:
             patiently(lambda: run.fence.settle(task_id, run.token))
@@ -120,8 +136,14 @@ class BalancedMixin:
             raise leaving.RefusedDelivery("stale", run.backs_another())
         return super().retry(*args, **options)  # type: ignore[misc]
 
-    def signature_from_request(self, request: Any = None, args: Any = None, kwargs: Any = None,
-                               queue: str | None = None, **options: Any) -> Any:
+    def signature_from_request(
+        self,
+        request: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: str | None = None,
+        **options: Any,
+    ) -> Any:
         """As in `Task`, but a task that was re-routed retries in its lane, not where it was sent."""
         context = self.request if request is None else request
         came = (context.delivery_info or {}).get("routing_key") or ""
@@ -180,8 +202,10 @@ def encode(state: Any, serializer: str, limit: int, task: str) -> bytes:
             dumped = serialization.dumps(state, serializer=serializer)[2]
             data = dumped.encode() if isinstance(dumped, str) else dumped
     except Exception as error:
-        raise CheckpointError(f"the state of {task} cannot be saved with {serializer!r}: {error!r}; give plain "
-                              "data, or set checkpoint_serializer") from error
+        raise CheckpointError(
+            f"the state of {task} cannot be saved with {serializer!r}: {error!r}; give plain "
+            "data, or set checkpoint_serializer"
+        ) from error
     if len(data) > limit:
         raise CheckpointError(f"the state of {task} has {len(data)} bytes; balancer_state_limit is {limit}")
     return serializer.encode() + b"\0" + data

@@ -66,8 +66,9 @@ class Delivery:
 class Fence:
     """The fence of one fleet, seen from one worker (`owner` is its instance)."""
 
-    def __init__(self, connection: Connection, *, owner: str, worker: str, fence_ttl_s: float,
-                 heartbeat_ttl_s: float) -> None:
+    def __init__(
+        self, connection: Connection, *, owner: str, worker: str, fence_ttl_s: float, heartbeat_ttl_s: float
+    ) -> None:
         self.connection = connection
         self.owner = owner
         self.worker = worker
@@ -85,32 +86,59 @@ class Fence:
         verdict, token, at, same, kept = self._run(
             "claim",
             [keys.fence(delivery.task_id), keys.alive, keys.state(delivery.task_id), keys.events],
-            [delivery.generation, self.owner, delivery.tag, self.heartbeat_ttl_s, event_document(event),
-             self.worker],
+            [
+                delivery.generation,
+                self.owner,
+                delivery.tag,
+                self.heartbeat_ttl_s,
+                event_document(event),
+                self.worker,
+            ],
         )
-        return Claim(verdict=verdict.decode(), token=token.decode(), at=float(at), same_tag=bool(same),
-                     kept=bytes(kept))
+        return Claim(
+            verdict=verdict.decode(),
+            token=token.decode(),
+            at=float(at),
+            same_tag=bool(same),
+            kept=bytes(kept),
+        )
 
-    def commit(self, task_id: str, token: str, event: Event, refused: Event, *, ends: bool = False,
-               kept: bytes = b"") -> bool:
+    def commit(
+        self, task_id: str, token: str, event: Event, refused: Event, *, ends: bool = False, kept: bytes = b""
+    ) -> bool:
         """Commit a run's end; `ends` when no result is still to be stored. `False`: it is not ours."""
         keys = self.connection.keys
-        return bool(self._run(
-            "commit", [keys.fence(task_id), keys.events, keys.state(task_id)],
-            [token, "done" if ends else "fin", kept, event_document(event), event_document(refused),
-             self.fence_ttl_s],
-        ))
+        return bool(
+            self._run(
+                "commit",
+                [keys.fence(task_id), keys.events, keys.state(task_id)],
+                [
+                    token,
+                    "done" if ends else "fin",
+                    kept,
+                    event_document(event),
+                    event_document(refused),
+                    self.fence_ttl_s,
+                ],
+            )
+        )
 
     def settle(self, task_id: str, token: str) -> bool:
         """The result is stored: drop the kept value and the checkpoint, remember the end for a while."""
         keys = self.connection.keys
-        return bool(self._run("settle", [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
-                              [token, self.fence_ttl_s]))
+        return bool(
+            self._run(
+                "settle",
+                [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
+                [token, self.fence_ttl_s],
+            )
+        )
 
     def release(self, task_id: str, tag: str) -> bool:
         """Give a claim back so that the same delivery may be claimed again."""
-        return bool(self._run("release", [self.connection.keys.fence(task_id)],
-                              [self.owner, tag, ABANDONED_TTL_S]))
+        return bool(
+            self._run("release", [self.connection.keys.fence(task_id)], [self.owner, tag, ABANDONED_TTL_S])
+        )
 
     def holds(self, task_id: str, token: str) -> bool:
         """Whether this run still owns the task."""
@@ -121,15 +149,17 @@ class Fence:
         """Save `data` (empty saves nothing) and learn whether the task should leave."""
         keys = self.connection.keys
         ours, move_id, queue = self._run(
-            "checkpoint", [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
+            "checkpoint",
+            [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
             [token, data, "" if share is None else f"{share:.6f}", ABANDONED_TTL_S],
         )
         return Wanted(ours=bool(ours), move_id=move_id.decode(), queue=queue.decode())
 
     def tell(self, event: Event) -> None:
         """Put an event on the fleet's stream."""
-        self.connection.client.xadd(self.connection.keys.events, {"e": event_document(event)},
-                                    maxlen=EVENTS_KEPT, approximate=True)
+        self.connection.client.xadd(
+            self.connection.keys.events, {"e": event_document(event)}, maxlen=EVENTS_KEPT, approximate=True
+        )
 
     def saved(self, task_id: str) -> tuple[bytes, float | None] | None:
         """The last checkpoint (data, share of the work done), or `None`."""
@@ -151,10 +181,24 @@ class Fence:
         step = max((s for s in keys.priority_steps if s <= priority), default=keys.priority_steps[0])
         answer = self._run(
             "relinquish",
-            [keys.fence(delivery.task_id), keys.unacked, keys.unacked_index, lists[step], keys.events,
-             keys.want(delivery.task_id)],
-            ["reserved" if token is None else "running", delivery.generation, token or "", delivery.tag,
-             envelope, delivery.next_generation(), event_document(event), ABANDONED_TTL_S],
+            [
+                keys.fence(delivery.task_id),
+                keys.unacked,
+                keys.unacked_index,
+                lists[step],
+                keys.events,
+                keys.want(delivery.task_id),
+            ],
+            [
+                "reserved" if token is None else "running",
+                delivery.generation,
+                token or "",
+                delivery.tag,
+                envelope,
+                delivery.next_generation(),
+                event_document(event),
+                ABANDONED_TTL_S,
+            ],
         )
         return str(answer.decode())
 

@@ -9,7 +9,7 @@ if ARGV[2] ~= '' then
   local stamp = string.format('%d.%06d', clock[1], clock[2])
   redis.call('HSET', KEYS[2], 'data', ARGV[2], 'at', stamp, 'size', #ARGV[2], 'share', ARGV[3])
   redis.call('EXPIRE', KEYS[2], ARGV[4])
-  redis.call('HSET', KEYS[1], 'checkpointed', stamp, 'state_bytes', #ARGV[2])
+  redis.call('HSET', KEYS[1], 'checkpointed', stamp, 'state_bytes', #ARGV[2], 'share', ARGV[3])
 end
 local want = redis.call('HMGET', KEYS[3], 'move', 'queue')
 return {1, want[1] or '', want[2] or ''}

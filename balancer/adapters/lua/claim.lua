@@ -34,10 +34,13 @@ if kept ~= '' then
   return {'answer', tostring(token), stamp, same, kept}
 end
 redis.call('HSET', KEYS[1], 'state', 'run')
-redis.call('HDEL', KEYS[1], 'value')
-local event = ARGV[5]
+redis.call('HDEL', KEYS[1], 'value', 'checkpointed', 'state_bytes')
+-- What earlier runs had done: 0 when there is no checkpoint, "" when it does not say.
+local before, event = '0', ARGV[5]
 if redis.call('EXISTS', KEYS[3]) == 1 then
+  before = redis.call('HGET', KEYS[3], 'share') or ''
   event = string.gsub(event, '"resumed":false', '"resumed":true', 1)
 end
+redis.call('HSET', KEYS[1], 'share_before', before, 'share', before)
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', 200000, '*', 'e', event)
 return {'taken', tostring(token), stamp, same, ''}

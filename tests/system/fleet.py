@@ -1,0 +1,139 @@
+"""Real workers as a test starts them, and ends them by their process ids."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from tests.waiting import wait_until
+
+from balancer.adapters.redis_keys import Keys
+
+
+class FleetUnderTest:
+    """Workers, beats and clients over one Redis."""
+
+    def __init__(self, url: str, logs: Path) -> None:
+        self.url = url
+        self.logs = logs
+        self.keys = Keys()
+        self.client = redis.Redis.from_url(url)
+        self.ledger = redis.Redis.from_url(url.rsplit("/", 1)[0] + "/1", decode_responses=True)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `celery -A tests.system.fleet_app ARGUMENTS`, its output in a log of that name."""
+        log = (self.logs / f"{name}.log").open("wb")
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "tests.system.fleet_app", *arguments],
+            env={**os.environ, "BALANCER_TEST_URL": self.url, **environment},
+            stdout=log,
+            stderr=log,
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,
+        )
+        return self.processes[name]
+
+    def worker(
+        self,
+        name: str,
+        *arguments: str,
+        hardware: str = "cpu,model=test",
+        slots: int = 1,
+        prefetch: int = 1,
+        pool: str = "prefork",
+    ) -> subprocess.Popen[bytes]:
+        return self.run(
+            name,
+            "worker",
+            "-n",
+            f"{name}@test",
+            "--hardware",
+            hardware,
+            "-c",
+            str(slots),
+            "-P",
+            pool,
+            "--prefetch-multiplier",
+            str(prefetch),
+            "-l",
+            "info",
+            "--without-mingle",
+            "--without-gossip",
+            *arguments,
+        )
+
+    def ready(self, *names: str) -> None:
+        """Wait until these workers report."""
+        wait_until(
+            lambda: all(self.client.hexists(self.keys.beats, f"{n}@test") for n in names),
+            f"workers {', '.join(names)} report; logs: {self.said(*names)}",
+            timeout_s=60,
+        )
+
+    def said(self, *names: str) -> str:
+        return "\n".join((self.logs / f"{name}.log").read_text()[-3000:] for name in names)
+
+    def kill(self, name: str) -> None:
+        """kill -9 of a worker and its pool."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=30)
+        self.processes.clear()
+
+    def fence(self, task_id: str) -> dict[str, str]:
+        return {
+            k.decode(): v.decode()
+            for k, v in self.client.hgetall(self.keys.fence(task_id)).items()
+            if k != b"value"
+        }
+
+    def runs_on(self, task_id: str, worker: str) -> bool:
+        fence = self.fence(task_id)
+        return fence.get("state") == "run" and fence.get("worker") == f"{worker}@test"
+
+    def reserved_by(self, task_id: str, worker: str) -> bool:
+        raw = self.client.hget(self.keys.holds, f"{worker}@test") or b""
+        return task_id.encode() in raw.partition(b'"reserved"')[2]
+
+    def moved_events(self, task_id: str) -> list[bytes]:
+        return [
+            fields[b"e"]
+            for _, fields in self.client.xrange(self.keys.events)
+            if task_id.encode() in fields[b"e"]
+        ]
+
+    def finishes(self, task_id: str) -> int:
+        return int(self.ledger.llen(f"finished:{task_id}"))
+
+
+@contextmanager
+def fleet(url: str, logs: Path) -> Iterator[FleetUnderTest]:
+    under_test = FleetUnderTest(url, logs)
+    try:
+        yield under_test
+    finally:
+        under_test.close()
+
+
+def states_until_ready(result: Any, seen: set[str]) -> Callable[[], bool]:
+    """A predicate that notes each state a client sees."""
+
+    def ready() -> bool:
+        seen.add(result.state)
+        return bool(result.ready())
+
+    return ready

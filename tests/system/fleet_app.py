@@ -1,0 +1,115 @@
+"""A Celery app under test, with an independent ledger of what truly ran in another database.
+
+`BALANCER_TEST_URL` is the broker and backend; the ledger is database 1 of the same server.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import redis
+from celery import Celery, signals
+
+from workers import BalancedTask, install
+
+URL = os.environ.get("BALANCER_TEST_URL", "redis://127.0.0.1:6379/0")
+
+app = Celery("fleet_app", broker=URL, backend=URL)
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    task_track_started=True,
+    balancer_visibility_timeout=5,
+    balancer_heartbeat_ttl=4,
+    balancer_heartbeat_interval=0.5,
+    balancer_db_path="",
+    balancer_tasks={"tests.outside": {"hardware": ("cpu",), "profile": "outside"}},
+)
+install(app)
+
+
+def ledger() -> Any:
+    """The independent ledger: nothing of the balancer writes to it."""
+    return redis.Redis.from_url(URL.rsplit("/", 1)[0] + "/1", decode_responses=True)
+
+
+@signals.task_success.connect  # type: ignore[untyped-decorator]
+def finished(sender: Any = None, **_: Any) -> None:
+    ledger().rpush(f"finished:{sender.request.id}", f"{os.getpid()}")
+
+
+def note(task: Any, word: str) -> None:
+    ledger().rpush(f"{word}:{task.request.id}", task.request.hostname or "")
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.step", checkpoints=True, priority=3)
+def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05) -> int:
+    """Does `steps` small waits, saved after each, and returns value + steps."""
+    done = self.resume(0)
+    note(self, "started")
+    while done < steps:
+        time.sleep(wait_s)
+        done += 1
+        ledger().rpush(f"step:{self.request.id}", done)
+        self.checkpoint(done, share=done / steps)
+    return value + steps
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.gate")
+def gate(self: Any, name: str, timeout_s: float = 60.0) -> str:
+    """Holds a slot until the ledger's key `open:NAME` is there."""
+    note(self, "started")
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until and not ledger().exists(f"open:{name}"):
+        time.sleep(0.02)
+    return name
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.total")
+def total(self: Any, values: list[int], extra: int = 0) -> int:
+    note(self, "started")
+    return sum(values) + extra
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.add")
+def add(self: Any, value: int, other: int = 0) -> int:
+    note(self, "started")
+    return value + other
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.flaky", max_retries=5)
+def flaky(self: Any, times: int) -> int:
+    """Fails `times` times by retry, then returns the number of attempts."""
+    note(self, "started")
+    if self.request.retries < times:
+        raise self.retry(countdown=0)
+    return int(self.request.retries)
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.unsaved")
+def unsaved(self: Any) -> None:
+    self.checkpoint(lambda: None)
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.broken")
+def broken(self: Any) -> None:
+    note(self, "started")
+    raise ValueError("broken on purpose")
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.replaced")
+def replaced(self: Any, value: int) -> Any:
+    return self.replace(add.s(value, other=10))
+
+
+@app.task(name="tests.outside")
+def outside(value: int) -> int:
+    """Knows nothing of us; `balancer_tasks` names it."""
+    return value * 3
+
+
+@app.task(name="tests.plain")
+def plain(value: int) -> int:
+    """Declared nowhere: runs as plain Celery runs it."""
+    return value * 2

@@ -1,0 +1,126 @@
+"""A task with a chain behind it, a chord member and one with priority, each moved while queued,
+reserved and running: right results, one completion each, no state but the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import chord
+from tests.waiting import wait_until
+
+from balancer.adapters.redis_connection import connect
+from balancer.adapters.redis_handover import RedisHandOver
+from balancer.model import Move, Score
+from balancer.routing import class_queue, direct_queue
+from tests.system.fleet import FleetUnderTest, fleet, states_until_ready
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+CLIENT_MAY_SEE = {"PENDING", "RECEIVED", "STARTED", "SUCCESS"}
+NOWHERE = class_queue("cpu-nobody")
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def movers(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUnderTest]:
+    """Two workers: `a` holds messages back in its slots, `b` takes what is moved to it."""
+    with fleet(module_redis_url, tmp_path_factory.mktemp("logs")) as under_test:
+        under_test.worker("a", prefetch=4)
+        under_test.worker("b")
+        under_test.ready("a", "b")
+        yield under_test
+
+
+@pytest.fixture(scope="module")
+def tasks(module_redis_url: str) -> Iterator[Any]:
+    """The app's module in this process, on the same broker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BALANCER_TEST_URL", module_redis_url)
+        import importlib
+
+        import tests.system.fleet_app as module
+
+        yield importlib.reload(module)
+
+
+def hand_over(app: Any) -> RedisHandOver:
+    def control(worker: str, arguments: Any) -> None:
+        app.control.broadcast("balancer_relinquish", arguments=dict(arguments), destination=[worker])
+
+    return RedisHandOver(connect(app), control)
+
+
+def move(kind: Any, task_id: str, source: str, number: int) -> Move:
+    return Move(
+        move_id=f"m{number}-{task_id}",
+        task_id=task_id,
+        profile="tests.step",
+        kind=kind,
+        source=source,
+        target="b@test",
+        target_queue=direct_queue("b@test"),
+        reason="test",
+        score=Score(cost=0.0, benefit=1.0),
+        at=0.0,
+    )
+
+
+def publish(tasks: Any, shape: str, queue: str, number: int) -> tuple[str, Any, int]:
+    """(id of the task that will be moved, the result to wait for, what it must be)."""
+    first = tasks.step.s(number, steps=STEPS).set(queue=queue)
+    if shape == "chain":
+        result = (first | tasks.add.s(other=1)).apply_async()
+        return result.parent.id, result, number + STEPS + 1
+    if shape == "chord":
+        first.freeze()
+        result = chord([first, tasks.add.s(5, other=5)])(tasks.total.s(extra=100))
+        return first.id, result, number + STEPS + 10 + 100
+    result = first.set(priority=9).apply_async()
+    return result.id, result, number + STEPS
+
+
+def source_of(kind: str) -> tuple[str, str]:
+    """The queue that the task is published to, and what the move calls its source."""
+    return (NOWHERE, NOWHERE) if kind == "queued" else (direct_queue("a@test"), "a@test")
+
+
+@pytest.mark.parametrize("shape", ["chain", "chord", "priority"])
+@pytest.mark.parametrize("kind", ["queued", "reserved", "running"])
+def test_moved_ten_times_in_a_row(movers: FleetUnderTest, tasks: Any, kind: str, shape: str) -> None:
+    for number in range(10):
+        once(movers, tasks, kind, shape, number)
+
+
+def once(movers: FleetUnderTest, tasks: Any, kind: str, shape: str, number: int) -> None:
+    queue, source = source_of(kind)
+    gate_name = f"{kind}-{shape}-{number}"
+    if kind == "reserved":
+        blocker = tasks.gate.apply_async((gate_name,), queue=queue)
+        wait_until(lambda: movers.runs_on(blocker.id, "a"), "the blocker holds a's slot")
+    task_id, result, expected = publish(tasks, shape, queue, number)
+    where = {
+        "queued": lambda: (
+            movers.client.llen(NOWHERE)
+            + movers.client.llen(NOWHERE + "\x06\x163")
+            + movers.client.llen(NOWHERE + "\x06\x169")
+            > 0
+        ),
+        "reserved": lambda: movers.reserved_by(task_id, "a"),
+        "running": lambda: movers.runs_on(task_id, "a"),
+    }[kind]
+    wait_until(where, f"{task_id} is {kind}; {movers.said('a')}")
+    hand_over(tasks.app).request(move(kind, task_id, source, number), timeout_s=30)
+    seen: set[str] = set()
+    wait_until(
+        states_until_ready(result, seen),
+        f"{kind} {shape} {number} ends; {movers.said('a', 'b')}",
+        timeout_s=30,
+    )
+    movers.ledger.set(f"open:{gate_name}", 1)
+    assert result.get(timeout=5) == expected
+    assert movers.finishes(task_id) == 1
+    assert seen <= CLIENT_MAY_SEE
+    assert movers.ledger.lrange(f"started:{task_id}", 0, -1)[-1] == "b@test"
+    assert movers.ledger.lrange(f"step:{task_id}", 0, -1) == [str(i + 1) for i in range(STEPS)]
