@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG: Final = 1
 GRACE_S: Final = 8.0
 
 #: One thread for each process's linear algebra: a slot is a slot.
-ONE_THREAD: Final = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

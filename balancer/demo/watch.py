@@ -71,9 +71,8 @@ class Watch:
         """Enter one line, and with it what the worker does now."""
         at = time.time()
         self._done += what == "finish"
-        busy = what == "start"
-        now = {"task_id": task_id if busy else "", "profile": profile if busy else "", "share": share if busy else 0,
-               "since": at, "done": self._done}
+        task, its_profile, so_far = (task_id, profile, share) if what == "start" else ("", "", 0.0)
+        now = {"task_id": task, "profile": its_profile, "share": so_far, "since": at, "done": self._done}
         line = {"what": what, "task_id": task_id, "worker": worker, "at": at, "share": share}
         with self.client.pipeline(transaction=False) as pipe:
             pipe.rpush(LOG, json.dumps(line))

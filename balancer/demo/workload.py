@@ -191,7 +191,8 @@ def _fitted(
     for _ in range(8):
         sizes = np.maximum(np.minimum(raw, cap) * scale, SHORTEST_S)
         jobs = [
-            DemoJob(task=training_task(speeds.classes(job.job_type)), profile=job.job_type.profile, size=float(size), at_s=at)
+            DemoJob(task=training_task(speeds.classes(job.job_type)), profile=job.job_type.profile,
+                    size=float(size), at_s=at)
             for job, size, at in zip(trace, sizes, arrivals, strict=True)
         ]
         reached = makespan_bound(_coarse([*jobs, *matrix], bound_s, seconds), capacity)
