@@ -8,7 +8,6 @@ and a quote inside a JSON text is escaped, so that no argument can pass for a he
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -60,15 +59,18 @@ def _parsed(raw: bytes) -> Head | None:
 
 def _head(task_id: str, balancer: Any, priority: Any) -> Head:
     header = balancer if isinstance(balancer, dict) else {}
-    profile, size, at = header.get("profile"), header.get("size"), header.get("at")
+    profile = header.get("profile")
     return Head(
         task_id=task_id,
         profile=profile if isinstance(profile, str) else "",
-        size=float(size) if _is_number(size) and size > 0 else 1.0,
+        size=_positive(header.get("size")) or 1.0,
         priority=priority if isinstance(priority, int) else None,
-        published_at=float(at) if _is_number(at) and at > 0 else None,
+        published_at=_positive(header.get("at")),
     )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e300 and math.isfinite(value)
+def _positive(value: Any) -> float | None:
+    """`value` as a finite number above 0; `None` when it is anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
+        return None
+    return float(value)

@@ -20,7 +20,7 @@ class RedisLease:
     A few random letters are added to the name, so that two processes never pass for one.
     """
 
-    def __init__(self, connection: Connection, *, holder: str, ttl_s: float) -> None:
+    def __init__(self, connection: Connection, holder: str, *, ttl_s: float) -> None:
         self._connection = connection
         self._ttl_ms = max(1, round(ttl_s * 1000))
         self.name = f"{holder}#{secrets.token_hex(3)}"

@@ -39,12 +39,12 @@ _CURSOR: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
 
 class RedisFleetStore:
-    """`ports.FleetStore` over Redis. `heartbeat_ttl` (s) is the age limit of a worker's report."""
+    """`ports.FleetStore` over Redis. `heartbeat_ttl_s` is the age limit of a worker's report."""
 
-    def __init__(self, connection: Connection, *, heartbeat_ttl: float = 10.0) -> None:
+    def __init__(self, connection: Connection, *, heartbeat_ttl_s: float = 10.0) -> None:
         self._connection = connection
-        self._forget_s = FORGET_AFTER * heartbeat_ttl
-        self._register = WorkerRegister(heartbeat_ttl)
+        self._forget_s = FORGET_AFTER * heartbeat_ttl_s
+        self._register = WorkerRegister(heartbeat_ttl_s)
         self._lanes = LaneReader()
         self._queues = QueueWatch()
         self._asides = Asides()
