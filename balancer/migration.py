@@ -13,7 +13,7 @@ feeds it what workers answer. A migration that has ended never changes again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +27,7 @@ from balancer.model import (
     RunFinished,
     RunStarted,
 )
+from balancer.routing import direct_queue
 
 #: Outcomes after which a task will not run again under its id. ("retry" and "moved" come back,
 #: "stale" was a copy that another worker had overtaken.)
@@ -125,6 +126,31 @@ def advance_all(migrations: Iterable[Migration],
             commands.extend(more)
         advanced.append(migration)
     return tuple(advanced), tuple(commands)
+
+
+def follow(migrations: Iterable[Migration], events: Iterable[Event], *, now: float, timeout: float,
+           alive: Container[str]) -> tuple[tuple[Migration, ...], tuple[Command, ...]]:
+    """One turn in the life of all moves under way: their events, then those that cannot happen any
+    more (`alive` lacks a worker of theirs), then those that stood still too long."""
+    advanced, commands = advance_all(migrations, events)
+    followed: list[Migration] = []
+    for migration in advanced:
+        migration, withdrawn = _without_gone(migration, now, alive)
+        migration, expired = expire(migration, now, timeout)
+        commands = (*commands, *withdrawn, *expired)
+        followed.append(migration)
+    return tuple(followed), commands
+
+
+def _without_gone(migration: Migration, now: float, alive: Container[str]) -> Step:
+    move = migration.move
+    if move.kind == "queued":
+        return migration, ()
+    if move.source not in alive:
+        return cancel(migration, now, f"source {move.source} is gone")
+    if move.target not in alive and move.target_queue == direct_queue(move.target):
+        return cancel(migration, now, f"target {move.target} is gone")
+    return migration, ()
 
 
 def _handed_over(migration: Migration, event: HandedOver) -> Step:

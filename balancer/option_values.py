@@ -18,8 +18,8 @@ from balancer.errors import SettingError
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _BYTES: Final = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*$", re.IGNORECASE)
-#: Memory sizes are binary, as `nvidia-smi` and Kubernetes' `Gi` print them: 16GB = 16 · 2³⁰ bytes.
-_POWERS: Final = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+#: Units of memory: 16GB = 16 · 10⁹ bytes, 16GiB = 16 · 2³⁰.
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def near(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
@@ -93,12 +93,12 @@ def as_mapping(option: str, value: Any) -> Mapping[str, Any]:
 
 
 def as_bytes(option: str, value: Any) -> int:
-    """A memory size: whole bytes, or a text such as "16GB", "512MiB" (both binary)."""
+    """A memory size: whole bytes, or a text such as "16GB" (10⁹) or "512MiB" (2²⁰)."""
     if isinstance(value, str):
         found = _BYTES.match(value)
         if not found:
-            raise SettingError(f"{option} = {value!r}: must be bytes or a size such as '16GB' or '512MB'")
-        value = int(float(found[1]) * 2 ** _POWERS[found[2].upper()])
+            raise SettingError(f"{option} = {value!r}: must be bytes or a size such as '16GB' or '512MiB'")
+        value = int(float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()])
     return as_integer(option, value, low=1, unit="bytes")
 
 

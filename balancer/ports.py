@@ -74,3 +74,6 @@ class Clock(Protocol):
 
     def wait(self, seconds: float) -> bool:
         """Wait; `True` when it was asked to stop meanwhile."""
+
+    def stop(self) -> None:
+        """Make the present wait and every later one return `True` at once; may come from any thread."""

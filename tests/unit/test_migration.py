@@ -220,7 +220,8 @@ def test_many_moves_take_their_own_events_in_order() -> None:
 
 
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=12), st.sampled_from(["queued", "reserved", "running"]))
+@given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=12),
+       st.sampled_from(["queued", "reserved", "running"]))
 def test_any_sequence_ends_and_ends_once(names: list[str], kind: MoveKind) -> None:
     migration, _ = start(a_move(kind), AT)
     endings = 0

@@ -104,8 +104,8 @@ def test_a_misspelt_variable_is_refused_and_a_strangers_is_not() -> None:
     ("max_simultaneous_migrations", "4", 4),
     ("strategy", "proj.policy:Mine", "proj.policy:Mine"),
     ("db_path", "", ""),
-    ("tasks", '{"a": {"hardware": "cuda, cpu", "gpu_memory": "16GB"}}',
-     {"a": {"hardware": ("cuda", "cpu"), "gpu_memory": 16 * 2**30}}),
+    ("tasks", '{"a": {"hardware": "cuda, cpu", "gpu_memory": "16GB", "memory": "2GiB"}}',
+     {"a": {"hardware": ("cuda", "cpu"), "gpu_memory": 16 * 10**9, "memory": 2**31}}),
     ("hints", '{"p": {"cuda-V100": 2}}', {"p": {"cuda-V100": 2.0}}),
 ])
 def test_texts_of_the_environment_are_read(name: str, text: str, value: Any) -> None:

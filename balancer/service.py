@@ -1,0 +1,79 @@
+"""Runs a balancer in a thread of a process that has another main job, such as beat.
+
+The balancer is built inside the thread, again and again until Redis answers, so that neither a
+start without Redis nor a fault of the balancer ever touches the process around it.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from typing import Any, Final
+
+from balancer.loop import AdaptiveLoadBalancer
+
+log = logging.getLogger("balancer")
+
+#: The services of this process, by the Celery app they balance.
+SERVICES: weakref.WeakKeyDictionary[Any, BalancerService] = weakref.WeakKeyDictionary()
+
+#: First and longest pause between tries to build or to go on (s).
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+
+
+class BalancerService:
+    """A balancer in a daemon thread. `start` and `stop` may be called twice."""
+
+    def __init__(self, build: Callable[[], AdaptiveLoadBalancer]) -> None:
+        self._build = build
+        self._lock = Lock()
+        self._stopped = Event()
+        self._thread: Thread | None = None
+        self._balancer: AdaptiveLoadBalancer | None = None
+
+    @property
+    def balancer(self) -> AdaptiveLoadBalancer | None:
+        """The balancer, once it is built."""
+        return self._balancer
+
+    def start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="balancer", daemon=True)
+                self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """End the balancer and wait for the turn it is in; `False` when it is still in it."""
+        self._stopped.set()
+        with self._lock:
+            balancer, thread = self._balancer, self._thread
+        if balancer is not None:
+            balancer.stop()
+        if thread is not None:
+            thread.join(timeout_s)
+        return thread is None or not thread.is_alive()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while not self._stopped.is_set():
+            try:
+                balancer = self._build()
+                with self._lock:
+                    self._balancer = balancer
+                if not self._stopped.is_set():
+                    balancer.start_balancing()
+            except Exception as error:
+                log.error("the balancer cannot run yet (%s: %s); next try in %g s",
+                          type(error).__name__, error, pause)
+            if self._stopped.wait(pause):
+                return
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+
+
+def running_balancer(app: Any) -> AdaptiveLoadBalancer | None:
+    """The balancer that runs for this app in this process."""
+    service = SERVICES.get(app)
+    return service.balancer if service is not None else None

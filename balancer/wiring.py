@@ -1,0 +1,106 @@
+"""Builds a balancer from a Celery app: the only reader of the environment and of `app.conf`.
+
+Beat, the command line, the scheduled tasks and the workers all come here, so that one app means
+the same settings, the same Redis and the same names everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from celery import Celery
+
+from balancer.decide import strategies
+from balancer.decide.situation import Strategy
+from balancer.errors import SettingError
+from balancer.loop import AdaptiveLoadBalancer
+from balancer.option_values import near
+from balancer.settings import PREFIX, STRATEGIES, Settings, from_sources
+from balancer.standing import Ports
+
+#: Least time to live of the lease (s), and how many rhythms it outlives: a killed balancer is
+#: replaced this late, a slow one is not thrown out by a turn that takes a little longer.
+LEASE_TTL_S: Final = 5.0
+LEASE_RHYTHMS: Final = 4.0
+
+
+def settings_of(app: Celery, command_line: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of `app`: command line > environment > conf > default. Raises `SettingError`."""
+    return from_sources(conf_of(app), os.environ, command_line or {})
+
+
+def conf_of(app: Celery) -> dict[str, Any]:
+    """The `balancer_*` keys of the app's configuration, without the namespace it was read with.
+
+    Celery accepts keys it does not know and keeps them as they are written, with a prefix where
+    `config_from_object(…, namespace="CELERY")` was used, so all of them are looked at.
+    """
+    prefix = (app.conf.prefix or "").lower()
+    found: dict[str, Any] = {}
+    for key in list(app.conf):
+        name = str(key).lower().removeprefix(prefix).removeprefix("celery_")
+        if name.startswith(PREFIX):
+            found[name] = app.conf[key]
+    return found
+
+
+def strategy_of(settings: Settings) -> Strategy:
+    """The strategy by name, or the object at its import path (a class is called without arguments)."""
+    if settings.strategy in STRATEGIES:
+        return strategies.by_name(settings.strategy)
+    where = f"{PREFIX}strategy = {settings.strategy!r}"
+    module, _, attribute = settings.strategy.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingError(f"{where}: {error}{near(settings.strategy, STRATEGIES)}") from error
+    made = found() if isinstance(found, type) else found
+    lacks = [a for a in ("name", "moves_thresholds", "foresees", "orders", "suggest") if not hasattr(made, a)]
+    if lacks:
+        raise SettingError(f"{where}: a strategy has {', '.join(lacks)} too; see balancer.decide.situation")
+    return made  # type: ignore[no-any-return]
+
+
+def identity() -> str:
+    """How this balancer calls itself to a person; the lease makes it unique."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def lease_ttl_s(settings: Settings) -> float:
+    """Seconds after which a silent holder of the lease is replaced."""
+    rhythm = min(settings.price_interval, settings.check_interval)
+    return max(LEASE_TTL_S, LEASE_RHYTHMS * rhythm)
+
+
+def build(app: Celery, command_line: Mapping[str, Any] | None = None) -> AdaptiveLoadBalancer:
+    """A balancer over the app's Redis. Raises `SettingError` or `StoreError` (Redis does not answer)."""
+    from balancer.adapters.redis_connection import connect
+
+    settings = settings_of(app, command_line)
+    strategy = strategy_of(settings)
+    connection = connect(app, settings.redis_url, namespace=settings.namespace)
+    return AdaptiveLoadBalancer(ports_over(app, connection, settings), settings, strategy)
+
+
+def ports_over(app: Celery, connection: Any, settings: Settings) -> Ports:
+    """The real adapters over one connection."""
+    from balancer.adapters.duckdb_ledger import DuckDBLedger
+    from balancer.adapters.redis_handover import RedisHandOver
+    from balancer.adapters.redis_lease import RedisLease
+    from balancer.adapters.redis_store import RedisFleetStore
+    from balancer.adapters.system_clock import SystemClock
+
+    def ask(worker: str, arguments: dict[str, Any]) -> None:
+        app.control.broadcast("balancer_relinquish", arguments=arguments, destination=[worker], reply=False)
+
+    return Ports(
+        store=RedisFleetStore(connection, heartbeat_ttl_s=settings.heartbeat_ttl),
+        handover=RedisHandOver(connection, ask),
+        lease=RedisLease(connection, holder=identity(), ttl_s=lease_ttl_s(settings)),
+        ledger=DuckDBLedger(settings.db_path, settings.ledger_backlog),
+        clock=SystemClock(),
+    )
