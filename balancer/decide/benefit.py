@@ -76,17 +76,22 @@ def score(candidate: Candidate, target: Worker, situation: Situation) -> Score:
 
 
 def remaining_s(candidate: Candidate, worker: Worker, situation: Situation) -> float:
-    """Seconds of a slot of `worker` that the rest of the task would take.
+    """Seconds of a slot of `worker` that the rest of the task would take."""
+    left = max(LEAST_REMAINING, 1.0 - share_done(candidate, situation))
+    return left * _whole_s(candidate, worker, situation)
 
-    What a running task has done is its time on its source as a share of its estimate there.
-    """
-    whole = _whole_s(candidate, worker, situation)
+
+def share_done(candidate: Candidate, situation: Situation) -> float:
+    """How much of a running task is done (0–1): what it said last, and its time since by the estimate."""
     held = candidate.held
     if held is None or held.started_at is None:
-        return whole
-    there = _whole_s(candidate, candidate.source, situation)
-    done = (situation.fleet.at - held.started_at) / there if there > 0 else 0.0
-    return whole * max(LEAST_REMAINING, 1.0 - max(0.0, done))
+        return 0.0
+    whole_s = _whole_s(candidate, candidate.source, situation)
+    since, done = held.started_at, held.share_before or 0.0
+    if held.share_done is not None and held.checkpointed_at is not None:
+        since, done = max(since, held.checkpointed_at), held.share_done
+    ran_s = max(0.0, situation.fleet.at - since)
+    return min(1.0, max(0.0, done + (ran_s / whole_s if whole_s > 0 else 0.0)))
 
 
 def _speed_ratio(on_source: float, on_target: float) -> float:

@@ -1,0 +1,112 @@
+"""Learning from runs and from moves that ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from balancer.decide.history import FORGET_AFTER_S
+from balancer.decide.learn import learn, learn_migrations, standstill_s
+from balancer.decide.memory import Memory, fresh
+from balancer.model import Migration, MigrationState, Move, MoveKind, RunFinished, RunStarted, Score
+from balancer.settings import Settings
+from tests.unit.fleets import fleet
+
+SETTINGS = Settings()
+
+
+def migration(
+    state: MigrationState = "completed", *, task_id: str = "t", kind: MoveKind = "running", at: float = 100.0,
+    gap_s: float = 2.0, detail: str = "",
+) -> Migration:
+    move = Move(
+        move_id=f"{task_id}@{at}", task_id=task_id, profile="p", kind=kind, source="a", target="b",
+        target_queue="bal.worker.b", reason="", score=Score(cost=1, benefit=2), at=at,
+    )
+    done = state == "completed"
+    return Migration(
+        move=move, state=state, requested_at=at, handed_over_at=at + 5 if done else None,
+        started_at=at + 5 + gap_s if done else None, ended_at=at + 5 + gap_s, detail=detail,
+    )
+
+
+def run(duration_s: float, worker: str = "cpu-0", hardware_class: str = "cpu") -> RunFinished:
+    return RunFinished(
+        at=1.0, task_id="t", profile="p", worker=worker, hardware_class=hardware_class, epoch=0,
+        outcome="success", duration_s=duration_s,
+    )
+
+
+def test_runs_become_estimates() -> None:
+    memory = learn(fresh(SETTINGS), [run(4.0)] * 5, fleet("cpu"), SETTINGS)
+    assert memory.estimates.pairs["p", "cpu"].seconds == pytest.approx(4.0)
+    assert memory.estimates.pairs["p", "cpu"].count == 5
+
+
+def test_runs_become_hardware_profiles() -> None:
+    events = [run(30.0)] * 20 + [run(5.0, "cuda-V100-0", "cuda-V100")] * 20
+    memory = learn(fresh(SETTINGS), events, fleet("cpu cuda-V100"), SETTINGS)
+    assert memory.profiles["cuda"].performance_weight > 3.0  # the table's; six times was seen
+    assert memory.profiles["cuda"].observed_runs == 20
+
+
+def test_other_events_teach_nothing() -> None:
+    memory = fresh(SETTINGS)
+    started = RunStarted(at=1, task_id="t", profile="p", worker="w", hardware_class="cpu", epoch=0)
+    assert learn(memory, [started], fleet("cpu"), SETTINGS) is memory
+
+
+def test_success_and_cost_are_moving_averages_that_begin_as_means() -> None:
+    ended = [migration(gap_s=2.0), migration("stale"), migration(gap_s=4.0)]
+    history = learn_migrations(fresh(SETTINGS), ended, SETTINGS).history
+    moves = history.profiles["p"]
+    assert moves.count == 3
+    assert moves.success == pytest.approx(2 / 3)
+    assert moves.cost_s == pytest.approx(2 + (4 - 2) / 3)
+    assert (history.initiated, history.successful) == (3, 2)
+
+
+def test_late_moves_outweigh_early_ones() -> None:
+    memory = fresh(SETTINGS)
+    memory = learn_migrations(memory, [migration()] * 50, SETTINGS)
+    memory = learn_migrations(memory, [migration("stale")] * 10, SETTINGS)
+    assert memory.history.profiles["p"].success < 0.15
+
+
+def test_a_task_that_finished_first_is_no_failure() -> None:
+    moot = migration("refused", detail="finished")
+    history = learn_migrations(fresh(SETTINGS), [moot], SETTINGS).history
+    assert "p" not in history.profiles
+    assert (history.initiated, history.successful) == (1, 0)
+
+
+def test_tasks_remember_where_they_left_and_how_often() -> None:
+    memory = learn_migrations(fresh(SETTINGS), [migration(at=100.0)], SETTINGS)
+    assert memory.history.tasks["t"].left == "a"
+    memory = learn_migrations(memory, [migration("stale", at=200.0)], SETTINGS)
+    moves = memory.history.tasks["t"]
+    assert (moves.count, moves.last_at, moves.left) == (2, 207.0, "")
+
+
+def test_tasks_are_forgotten_after_an_hour() -> None:
+    memory = learn_migrations(fresh(SETTINGS), [migration(task_id="old", at=0.0)], SETTINGS)
+    memory = learn_migrations(memory, [migration(task_id="new", at=FORGET_AFTER_S + 100)], SETTINGS)
+    assert set(memory.history.tasks) == {"new"}
+
+
+def test_what_is_in_flight_or_has_no_id_is_passed_over() -> None:
+    memory: Memory = learn_migrations(fresh(SETTINGS), [migration("requested")], SETTINGS)
+    assert memory.history.initiated == 0
+    bulk = migration(task_id="", kind="queued")
+    history = learn_migrations(memory, [bulk], SETTINGS).history
+    assert dict(history.tasks) == {}
+    assert history.successful == 1
+
+
+def test_standstill_is_the_time_without_progress() -> None:
+    assert standstill_s(migration(gap_s=3.0)) == pytest.approx(3.0)  # a running task worked until it left
+    queued = migration(kind="queued", gap_s=3.0)
+    assert standstill_s(queued) == pytest.approx(8.0)
+    assert standstill_s(migration("stale")) is None
+    assert standstill_s(replace(migration(), started_at=None, ended_at=None)) is None
