@@ -77,7 +77,7 @@ def test_functions_are_short() -> None:
         for function in functions(tree(path))
         if function_lines(function) > FUNCTION_LINES
     ]
-    assert found == []
+    assert found == [], "\n".join(found)
 
 
 def test_classes_store_little() -> None:
@@ -87,7 +87,7 @@ def test_classes_store_little() -> None:
         for cls in classes(tree(path))
         if not is_record(cls) and len(stored(cls)) > ATTRIBUTES
     ]
-    assert found == []
+    assert found == [], "\n".join(found)
 
 
 def test_names_say_what_is_inside() -> None:
