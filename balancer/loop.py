@@ -340,10 +340,10 @@ class AdaptiveLoadBalancer:
     def _change(self, move: Move, step: Callable[[Migration], Migration]) -> None:
         """Put a migration's next state in place of the one that is kept."""
         now = self._standing
-        after = {m.move.move_id: step(m) for m in now.state.migrations if m.move.move_id == move.move_id}
-        kept = tuple(after.get(m.move.move_id, m) for m in now.state.migrations)
+        kept = tuple(step(m) if m.move.move_id == move.move_id else m for m in now.state.migrations)
+        changed = tuple(m for m in kept if m not in now.state.migrations)
         self._standing = replace(now, state=replace(now.state, migrations=kept),
-                                 changed=(*now.changed, *after.values()))
+                                 changed=(*now.changed, *changed))
 
     def _record_metrics(self, events: Sequence[Event], decision: Decision | None) -> None:
         """Step 8: what happened in this turn, to the ledger; after a whole tick its row of metrics."""
