@@ -1,0 +1,195 @@
+"""The fence on a real Redis: who may run, who may finish, and what a hand-over leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from balancer.adapters.redis_connection import Connection
+from balancer.adapters.redis_fence import Delivery, Fence, rewrite
+from balancer.errors import StoreError
+from balancer.model import HandedOver, RunFinished, RunStarted
+
+STARTED = RunStarted(at=0.0, task_id="t", profile="p", worker="w@h", hardware_class="cpu", epoch=0)
+FINISHED = RunFinished(
+    at=0.0,
+    task_id="t",
+    profile="p",
+    worker="w@h",
+    hardware_class="cpu",
+    epoch=0,
+    outcome="success",
+    duration_s=1.0,
+)
+STALE = replace(FINISHED, outcome="stale")
+FIRST = Delivery(task_id="t", nesting=0, retries=0, epoch=0, tag="tag-1")
+TOLD = HandedOver(at=0.0, move_id="m", task_id="t", worker="w@h", queue="target")
+
+
+@pytest.fixture
+def fence(connection: Connection) -> Fence:
+    alive(connection, "w:1:1")
+    return Fence(connection, owner="w:1:1", worker="w@h", fence_ttl_s=100, heartbeat_ttl_s=10)
+
+
+@pytest.fixture
+def other(connection: Connection) -> Fence:
+    alive(connection, "x:2:2")
+    return Fence(connection, owner="x:2:2", worker="x@h", fence_ttl_s=100, heartbeat_ttl_s=10)
+
+
+def alive(connection: Connection, instance: str) -> None:
+    seconds, micros = connection.client.time()
+    connection.client.zadd(connection.keys.alive, {instance: seconds + micros / 1e6})
+
+
+def dead(connection: Connection, instance: str) -> None:
+    connection.client.zrem(connection.keys.alive, instance)
+
+
+def hold(connection: Connection, tag: str, **properties: Any) -> None:
+    """What kombu keeps of a delivery that is not acknowledged."""
+    message = {
+        "body": "W10=",
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"id": "t", "task": "proj.t", "balancer": {"at": 1.5, "v": 1, "epoch": 0}},
+        "properties": {
+            "delivery_tag": tag,
+            "priority": 0,
+            "delivery_info": {"exchange": "", "routing_key": "lane"},
+            **properties,
+        },
+    }
+    connection.client.hset(connection.keys.unacked, tag, json.dumps([message, "", "lane"]))
+    connection.client.zadd(connection.keys.unacked_index, {tag: 1.0})
+
+
+def events(connection: Connection) -> list[dict[str, Any]]:
+    return [json.loads(fields[b"e"]) for _, fields in connection.client.xrange(connection.keys.events)]
+
+
+def test_a_live_owner_holds_its_claim(fence: Fence, other: Fence) -> None:
+    assert fence.claim(FIRST, STARTED).verdict == "taken"
+    again = other.claim(FIRST, STARTED)
+    assert (again.verdict, again.same_tag) == ("held", True)
+    assert other.claim(replace(FIRST, tag="tag-2"), STARTED).same_tag is False
+
+
+def test_a_dead_owners_claim_is_taken_and_its_commit_refused(
+    connection: Connection, fence: Fence, other: Fence
+) -> None:
+    first = fence.claim(FIRST, STARTED)
+    dead(connection, "w:1:1")
+    second = other.claim(FIRST, STARTED)
+    assert second.verdict == "taken"
+    assert second.token != first.token
+    assert fence.commit("t", first.token, FINISHED, STALE) is False
+    assert other.commit("t", second.token, FINISHED, STALE) is True
+    assert [e.get("outcome") for e in events(connection) if e["type"] == "RunFinished"] == [
+        "stale",
+        "success",
+    ]
+
+
+def test_a_commit_is_taken_once(fence: Fence) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    assert fence.commit("t", token, FINISHED, STALE) is True
+    assert fence.commit("t", token, FINISHED, STALE) is False
+
+
+def test_a_commit_before_a_death_is_answered_without_a_run(
+    connection: Connection, fence: Fence, other: Fence
+) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    assert fence.commit("t", token, FINISHED, STALE, kept=b"the value")
+    dead(connection, "w:1:1")
+    answer = other.claim(FIRST, STARTED)
+    assert (answer.verdict, answer.kept) == ("answer", b"the value")
+    assert other.settle("t", answer.token) is True
+    assert other.claim(FIRST, STARTED).verdict == "done"
+
+
+def test_a_settled_fence_is_remembered_for_its_ttl_only(connection: Connection, fence: Fence) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    assert connection.client.ttl(connection.keys.fence("t")) == -1
+    fence.checkpoint("t", token, b"state", 0.5)
+    fence.commit("t", token, FINISHED, STALE)
+    assert fence.settle("t", token) is True
+    assert 0 < connection.client.ttl(connection.keys.fence("t")) <= 100
+    assert not connection.client.exists(connection.keys.state("t"))
+
+
+def test_an_earlier_generation_is_stale(fence: Fence) -> None:
+    retry = replace(FIRST, retries=1)
+    assert fence.claim(retry, STARTED).verdict == "taken"
+    assert fence.claim(replace(FIRST, epoch=9), STARTED).verdict == "stale"
+    assert fence.claim(replace(FIRST, nesting=1), STARTED).verdict == "taken"
+
+
+def test_a_released_claim_is_free_again(fence: Fence, other: Fence) -> None:
+    fence.claim(FIRST, STARTED)
+    assert other.release("t", "tag-1") is False
+    assert fence.release("t", "tag-1") is True
+    assert other.claim(FIRST, STARTED).verdict == "taken"
+
+
+def test_a_checkpoint_learns_of_a_wish_and_of_a_lost_claim(connection: Connection, fence: Fence) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    assert fence.checkpoint("t", token, b"one", 0.25).move_id == ""
+    connection.client.hset(connection.keys.want("t"), mapping={"move": "m1", "queue": "target"})
+    wanted = fence.checkpoint("t", token, b"two", 0.5)
+    assert (wanted.ours, wanted.move_id, wanted.queue) == (True, "m1", "target")
+    assert fence.saved("t") == (b"two", 0.5)
+    assert fence.checkpoint("t", "99", b"three", 0.75).ours is False
+    assert fence.saved("t") == (b"two", 0.5)
+
+
+@pytest.mark.parametrize(("token_known", "priority", "step"), [(True, 0, 0), (False, 9, 9), (False, 4, 3)])
+def test_a_hand_over_ends_one_delivery_and_begins_the_next(
+    connection: Connection, fence: Fence, token_known: bool, priority: int, step: int
+) -> None:
+    hold(connection, "tag-1", priority=priority)
+    token = fence.claim(FIRST, STARTED).token if token_known else None
+    assert fence.relinquish(FIRST, "target", TOLD, token=token) == "moved"
+    lists = dict(zip(connection.keys.priority_steps, connection.keys.queue_lists("target"), strict=True))
+    message = json.loads(connection.client.rpop(lists[step]) or b"")
+    assert message["properties"]["delivery_info"]["routing_key"] == "target"
+    assert message["properties"]["delivery_tag"] == "tag-1~1"
+    assert message["headers"]["balancer"]["epoch"] == 1
+    assert message["body"] == "W10="
+    assert (
+        connection.client.hlen(connection.keys.unacked)
+        == connection.client.zcard(connection.keys.unacked_index)
+        == 0
+    )
+    assert fence.claim(FIRST, STARTED).verdict == "stale"
+    assert fence.claim(replace(FIRST, epoch=1, tag="tag-1~1"), STARTED).verdict == "taken"
+
+
+def test_a_running_task_is_not_handed_over_as_a_reserved_one(connection: Connection, fence: Fence) -> None:
+    hold(connection, "tag-1")
+    fence.claim(FIRST, STARTED)
+    assert fence.relinquish(FIRST, "target", TOLD, token=None) == "fence"
+    assert connection.client.hexists(connection.keys.unacked, "tag-1")
+    assert not connection.client.exists("target")
+
+
+def test_a_delivery_the_broker_took_back_is_not_doubled(connection: Connection, fence: Fence) -> None:
+    assert fence.relinquish(FIRST, "target", TOLD, token=None) == "gone"
+    assert not connection.client.exists("target")
+
+
+@pytest.mark.parametrize("held", [b"", b"[]", b"{}", b'[{"properties": 3}]', b'["text"]', b"\xff\xfe"])
+def test_what_is_no_message_is_not_rewritten(held: bytes) -> None:
+    with pytest.raises(StoreError, match="task t cannot be rewritten"):
+        rewrite(held, "target", FIRST)
+
+
+def test_a_script_the_server_forgot_is_sent_again(connection: Connection, fence: Fence) -> None:
+    fence.claim(FIRST, STARTED)
+    connection.client.script_flush()
+    assert fence.claim(replace(FIRST, retries=1), STARTED).verdict == "taken"

@@ -1,0 +1,149 @@
+"""What Celery does for a plain app it does for a balanced one; and what happens when processes die."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from celery import chain, chord, group
+from celery.result import allow_join_result
+
+from balancer.errors import CheckpointError
+from balancer.routing import direct_queue, lane_queue
+from tests.system.fleet import FleetUnderTest, fleet
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def pair(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUnderTest]:
+    with fleet(module_redis_url, tmp_path_factory.mktemp("logs")) as under_test:
+        under_test.worker("a", slots=2)
+        under_test.worker("t", slots=2, pool="threads")
+        under_test.ready("a", "t")
+        yield under_test
+
+
+@pytest.fixture(scope="module")
+def tasks(module_redis_url: str) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BALANCER_TEST_URL", module_redis_url)
+        import tests.system.fleet_app as module
+
+        yield importlib.reload(module)
+
+
+def test_canvas(pair: FleetUnderTest, tasks: Any) -> None:
+    add, total = tasks.add, tasks.total
+    assert chain(add.s(1, other=1), add.s(other=2), add.s(other=3))().get(timeout=20) == 7
+    assert chord([add.s(i, other=i) for i in range(10)])(total.s()).get(timeout=20) == 90
+    assert group(add.s(i) for i in range(5))().get(timeout=20) == [0, 1, 2, 3, 4]
+    assert sorted(add.starmap([(1, 2), (3, 4)]).apply_async().get(timeout=20)) == [3, 7]
+
+
+def test_retry_replace_and_failure(pair: FleetUnderTest, tasks: Any) -> None:
+    assert tasks.flaky.delay(3).get(timeout=20) == 3
+    assert tasks.replaced.delay(5).get(timeout=20) == 15
+    with pytest.raises(ValueError, match="broken on purpose"):
+        tasks.broken.delay().get(timeout=20)
+
+
+def test_undeclared_and_outside_tasks(pair: FleetUnderTest, tasks: Any) -> None:
+    assert tasks.plain.delay(4).get(timeout=20) == 8
+    result = tasks.outside.delay(4)
+    assert result.get(timeout=20) == 12
+    assert pair.client.hexists(pair.keys.lanes, lane_queue("outside"))
+    assert pair.fence(result.id)["state"] == "done"
+
+
+def test_eta_expiry_and_ignored_results(pair: FleetUnderTest, tasks: Any) -> None:
+    soon = tasks.add.apply_async((1,), {"other": 1}, countdown=1.0)
+    late = tasks.add.apply_async((1,), expires=-1)
+    assert soon.get(timeout=20) == 2
+    with pytest.raises(Exception, match="expired"):
+        late.get(timeout=20)
+    assert pair.ledger.llen(f"started:{late.id}") == 0
+    ignored = tasks.add.apply_async((1,), ignore_result=True)
+    wait_until(lambda: pair.finishes(ignored.id) == 1, "a task whose result is ignored ends")
+
+
+def test_a_state_that_cannot_be_saved_is_an_error_in_the_task(pair: FleetUnderTest, tasks: Any) -> None:
+    with allow_join_result(), pytest.raises(CheckpointError, match=r"tests\.unsaved cannot be saved"):
+        tasks.unsaved.delay().get(timeout=20)
+
+
+def test_one_call_says_its_profile_and_size(pair: FleetUnderTest, tasks: Any) -> None:
+    assert tasks.add.apply_async((1,), profile="Named/1", size=2.5).get(timeout=20) == 1
+    wait_until(lambda: pair.client.hexists(pair.keys.lanes, lane_queue("Named/1")), "the lane is entered")
+
+
+def test_a_lost_pool_process_runs_its_task_again_from_the_checkpoint(
+    pair: FleetUnderTest, tasks: Any
+) -> None:
+    result = tasks.step.apply_async((0,), {"steps": 40}, queue=direct_queue("a@test"))
+    wait_until(lambda: pair.ledger.llen(f"step:{result.id}") >= 5, "some steps are done")
+    busy = [child for child in psutil.Process(pair.processes["a"].pid).children(recursive=True)]
+    for child in busy:
+        os.kill(child.pid, signal.SIGKILL)
+    assert result.get(timeout=60) == 40
+    assert pair.finishes(result.id) == 1
+    steps = [int(s) for s in pair.ledger.lrange(f"step:{result.id}", 0, -1)]
+    assert len(steps) <= 41
+    assert sorted(set(steps)) == list(range(1, 41))
+
+
+def test_hardware_that_is_not_there_is_refused_at_start(pair: FleetUnderTest) -> None:
+    process = pair.worker("c", hardware="cuba")
+    assert process.wait(timeout=60) != 0
+    assert "did you mean 'cuda'" in pair.said("c")
+    pair.processes.pop("c")
+
+
+def test_a_killed_workers_task_comes_back_and_ends_once(pair: FleetUnderTest, tasks: Any) -> None:
+    pair.worker("k")
+    pair.ready("k")
+    wait_until(lambda: bool(pair.client.zcard(pair.keys.alive) >= 3), "three workers are alive")
+    result = tasks.step.apply_async((0,), {"steps": 60}, queue=direct_queue("k@test"))
+    wait_until(lambda: pair.ledger.llen(f"step:{result.id}") >= 3, "it runs on k")
+    pair.kill("k")
+    # Its own direct queue is served by nobody now: the broker gives the message back there, and the
+    # balancer would return it to its lane. Here a person does.
+    wait_until(
+        lambda: pair.client.llen(direct_queue("k@test") + "\x06\x163") == 1,
+        "the delivery lapses",
+        timeout_s=40,
+    )
+    pair.client.rename(direct_queue("k@test") + "\x06\x163", lane_queue("tests.step") + "\x06\x163")
+    assert result.get(timeout=60) == 60
+    assert pair.finishes(result.id) == 1
+    assert pair.ledger.lrange(f"started:{result.id}", 0, -1)[0] == "k@test"
+
+
+def test_a_frozen_worker_that_thaws_does_not_finish_what_another_finished(
+    pair: FleetUnderTest, tasks: Any
+) -> None:
+    process = pair.worker("f", pool="threads")
+    pair.ready("f")
+    result = tasks.step.apply_async((0,), {"steps": 40}, queue=direct_queue("f@test"))
+    wait_until(lambda: pair.ledger.llen(f"step:{result.id}") >= 3, "it runs on f")
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_until(
+        lambda: pair.client.llen(direct_queue("f@test") + "\x06\x163") == 1,
+        "the delivery lapses",
+        timeout_s=40,
+    )
+    pair.client.rename(direct_queue("f@test") + "\x06\x163", lane_queue("tests.step") + "\x06\x163")
+    assert result.get(timeout=60) == 40
+    os.kill(process.pid, signal.SIGCONT)
+    wait_until(
+        lambda: "not run to its end" in pair.said("f") or "Ignore" in pair.said("f"),
+        "the thawed copy is refused",
+        timeout_s=30,
+    )
+    assert pair.finishes(result.id) == 1
