@@ -7,6 +7,7 @@ without cgroups have no levels here: then only the host's own numbers count.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -62,16 +63,23 @@ def cpu_uses(chain: list[Path]) -> dict[Path, CpuUse]:
     return uses
 
 
-def cpu_busy(before: dict[Path, CpuUse], now: dict[Path, CpuUse], elapsed_s: float) -> float | None:
-    """The busiest level's use of its own quota (0–1) between two moments; `None` when none has a quota.
+def cpu_busy(
+    before: Mapping[Path, CpuUse], now: Mapping[Path, CpuUse], elapsed_s: float, idle_cpus: float
+) -> float | None:
+    """How much of the CPU that it could have the busiest limited level uses (0–1).
 
-    A group may overdraw its quota within one period, so a ratio above 1 means: all of it.
+    What a group could have is its quota, or less when the machine has less to give: what the group
+    uses plus the `idle_cpus` of the machine. So neighbours count when, and only when, they are in
+    the way. `None` when no level has a quota. A group may overdraw its quota within a period.
     """
     busy: float | None = None
     for level, use in now.items():
         earlier = before.get(level)
-        if earlier is not None and elapsed_s > 0 and use.used_s >= earlier.used_s:
-            busy = most(busy, min(1.0, (use.used_s - earlier.used_s) / (elapsed_s * use.cpus)))
+        if earlier is None or elapsed_s <= 0 or use.used_s < earlier.used_s:
+            continue
+        used = (use.used_s - earlier.used_s) / elapsed_s
+        allowed = min(use.cpus, used + max(0.0, idle_cpus))
+        busy = most(busy, share(min(used, allowed), allowed))
     return busy
 
 

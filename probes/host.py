@@ -60,8 +60,9 @@ class HostProbe:
         return [Hardware(kind="cpu", model=model, memory_bytes=memory_bytes, telemetry=self.name)]
 
     def read(self, hardware: Hardware) -> Reading:
-        """One sample. CPU is the busier of the machine's processors (those this process may use)
-        and of its cgroup's quota; memory likewise is the fuller of the machine and the limits."""
+        """One sample. CPU is the busy share of the processors this process may use or, where its
+        cgroup has a quota, of what the quota lets it have; memory is the fuller of the machine and
+        the limits."""
         chain = cgroup.levels(self._root)
         now, before = self._count(chain), self._before
         self._before = now
@@ -99,9 +100,11 @@ class HostProbe:
 def _with_rates(reading: Reading, before: Counters, now: Counters) -> Reading:
     """`reading` with what follows from two countings."""
     elapsed_s = now.at - before.at
-    machine = share(now.cpu_busy_s - before.cpu_busy_s, now.cpu_total_s - before.cpu_total_s)
+    busy_s, total_s = now.cpu_busy_s - before.cpu_busy_s, now.cpu_total_s - before.cpu_total_s
+    idle_cpus = (total_s - busy_s) / elapsed_s if elapsed_s > 0 else 0.0
+    limited = cgroup.cpu_busy(before.cgroup, now.cgroup, elapsed_s, idle_cpus)
     return Reading(
-        cpu=most(machine, cgroup.cpu_busy(dict(before.cgroup), dict(now.cgroup), elapsed_s)),
+        cpu=share(busy_s, total_s) if limited is None else limited,
         memory=reading.memory,
         memory_free_bytes=reading.memory_free_bytes,
         pressure=reading.pressure,

@@ -97,8 +97,28 @@ def test_the_busiest_level_counts_relative_to_its_own_quota(tmp_path: Path) -> N
     put(mount / "pod", cpu_stat="usage_usec 5000000\n")
     put(mount / "pod/box", cpu_stat="usage_usec 1500000\n")
     now = cgroup.cpu_uses(chain)
-    assert cgroup.cpu_busy(before, now, 2.0) == pytest.approx(0.5)
-    assert cgroup.cpu_busy(before, now, 0.0) is None
-    assert cgroup.cpu_busy({}, now, 2.0) is None
-    assert cgroup.cpu_busy(now, before, 2.0) is None
-    assert cgroup.cpu_busy(before, now, 0.1) == 1.0
+    assert cgroup.cpu_busy(before, now, 2.0, 8.0) == pytest.approx(0.5)
+    assert cgroup.cpu_busy(before, now, 0.0, 8.0) is None
+    assert cgroup.cpu_busy({}, now, 2.0, 8.0) is None
+    assert cgroup.cpu_busy(now, before, 2.0, 8.0) is None
+    assert cgroup.cpu_busy(before, now, 0.1, 8.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("used_cpus", "idle_cpus", "expected"),
+    [
+        (0.2, 6.0, 0.1),  # the machine has enough: relative to the quota of 2
+        (0.2, 0.3, 0.4),  # the neighbours leave half a CPU
+        (0.2, 0.0, 1.0),  # they leave nothing
+        (0.0, 0.0, None),  # nothing used of nothing
+        (2.5, 4.0, 1.0),  # overdrawn within a period
+    ],
+)
+def test_neighbours_count_when_they_are_in_the_way(
+    used_cpus: float, idle_cpus: float, expected: float | None
+) -> None:
+    box = Path("box")
+    before = {box: cgroup.CpuUse(used_s=10.0, cpus=2.0)}
+    now = {box: cgroup.CpuUse(used_s=10.0 + 4 * used_cpus, cpus=2.0)}
+    busy = cgroup.cpu_busy(before, now, 4.0, idle_cpus)
+    assert busy == (None if expected is None else pytest.approx(expected))
