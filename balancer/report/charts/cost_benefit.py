@@ -1,0 +1,89 @@
+"""Candidates for moves by what they would cost and gain."""
+
+from __future__ import annotations
+
+import altair as alt
+
+from balancer.report.charts import Picture
+from balancer.report.charts.parts import amount, data, title
+from balancer.report.palette import GREEN, ORANGE, WIDTH
+from balancer.report.questions import Ask, Rows, Window, answer
+
+#: Where benefits go beyond this, the axis is a symmetric logarithm.
+_LINEAR_LIMIT = 40.0
+
+
+def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
+    """Made and refused candidates; the area of a mark is how many. Above the line the benefit is greater."""
+    rows = answer(ask, "cost_benefit", span)
+    if not rows:
+        return None
+    most = max(1.0, *(max(row["cost"], row["benefit"]) for row in rows))
+    kind = "linear" if most <= _LINEAR_LIMIT else "symlog"
+    costs = max(10.0, *(row["cost"] for row in rows))
+    line = [{"cost": 0.0, "benefit": 0.0}, {"cost": costs, "benefit": costs}]
+    points = _points(rows, costs, kind, interactive)
+    even = (
+        alt.Chart(data("even")).mark_line(strokeDash=[4, 4], color="#8c8c8c", clip=interactive)
+        .encode(x="cost:Q", y="benefit:Q")
+    )  # fmt: skip
+    chart = alt.layer(even, points, title=title("cost_benefit", _sentence(rows)))
+    chart = chart.properties(width=WIDTH - 240, height=360)
+    return Picture(
+        chart=chart.interactive() if interactive else chart, datasets={"candidates": rows, "even": line}
+    )
+
+
+def _sentence(rows: Rows) -> str:
+    made, refused = (sum(r["candidates"] for r in rows if r["outcome"] == o) for o in ("made", "refused"))
+    return (
+        f"{made} moves made, {refused} refused. Above the dashed line the benefit is greater than the cost."
+    )
+
+
+def _points(rows: Rows, costs: float, kind: str, interactive: bool) -> alt.Chart:
+    outcomes = ["made", "refused"]
+    most = max(row["candidates"] for row in rows)
+    return (
+        alt.Chart(data("candidates"))
+        .mark_point(filled=True, opacity=0.7, clip=interactive)
+        .encode(
+            x=alt.X(
+                "cost:Q",
+                title="cost (0 to 10)",
+                scale=alt.Scale(domain=[0, costs]),
+                axis=alt.Axis(grid=True, tickCount=10, format="~g"),
+            ),
+            y=alt.Y(
+                "benefit:Q",
+                title="benefit (0 and more)",
+                scale=alt.Scale(type=kind),
+                axis=alt.Axis(tickCount=8, format="~s"),
+            ),
+            color=alt.Color(
+                "outcome:N",
+                scale=alt.Scale(domain=outcomes, range=[GREEN, ORANGE]),
+                legend=alt.Legend(title=None),
+            ),
+            shape=alt.Shape(
+                "outcome:N",
+                scale=alt.Scale(domain=outcomes, range=["circle", "diamond"]),
+                legend=alt.Legend(title=None),
+            ),
+            size=alt.Size(
+                "candidates:Q",
+                scale=alt.Scale(domain=[1, max(2, most)], range=[40, 600]),
+                legend=alt.Legend(title="candidates", values=sorted({1, (1 + most) // 2, most}), format="~s"),
+            ),
+            tooltip=[
+                alt.Tooltip("outcome:N", title="outcome"),
+                amount("cost", "cost"),
+                amount("benefit", "benefit"),
+                amount("candidates", "candidates", ",d"),
+                alt.Tooltip("reason:N", title="most often because"),
+                alt.Tooltip("profile:N", title="most often of"),
+                amount("cost_s", "mean cost (s)"),
+                amount("benefit_s", "mean benefit (s)"),
+            ],
+        )
+    )

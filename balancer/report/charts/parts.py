@@ -1,0 +1,90 @@
+"""Pieces that several pictures share: the time axis in UTC, titles, zooming, a class's colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import altair as alt
+
+from balancer.report.charts import METRICS
+from balancer.report.palette import CATEGORIES
+from balancer.report.questions import DAY_S, Ask, Rows, Window, answer
+
+
+def data(name: str) -> Any:
+    """Rows that the picture carries under this name."""
+    return alt.NamedData(name=name)
+
+
+def time_axis(span: Window, field: str = "start", *, labels: bool = True, zoom: bool = False) -> Any:
+    """The x of a time: UTC, with seconds, hours or days as the span needs.
+
+    The domain is the whole span, so that pictures beside each other line up.
+    """
+    form = "%H:%M:%S" if span.span_s < 1200 else "%H:%M" if span.span_s < 1.5 * DAY_S else "%d %b"
+    if 1.5 * DAY_S <= span.span_s < 4 * DAY_S:
+        form = "%d %b %H:%M"
+    stop = max(span.until, span.since + 1)
+    domain = [round(1000 * span.since), round(1000 * stop)]
+    return alt.X(
+        f"{field}:T",
+        scale=alt.Scale(type="utc", domain=domain, clamp=not zoom),
+        axis=alt.Axis(
+            format=form, labels=labels, tickCount=8, labelOverlap=True, labelFlush=True,
+            title=f"time (UTC), {_dates(span)}" if labels else None,
+        ),
+    )  # fmt: skip
+
+
+def title(name: str, sentence: str = "") -> Any:
+    """The metric's title over the sentence that says how to read the picture."""
+    return alt.TitleParams(METRICS[name].title, subtitle=sentence or METRICS[name].about)
+
+
+def zoomed(charts: Iterable[Any], interactive: bool) -> list[Any]:
+    """The charts, with one horizontal zoom and pan that they share when `interactive`."""
+    if not interactive:
+        return list(charts)
+    zoom = alt.selection_interval(bind="scales", encodings=["x"], name="zoom")
+    return [chart.add_params(zoom) for chart in charts]
+
+
+def stacked(rows: Rows, column: str, order: str) -> Rows:
+    """The rows with `from` and `to`: `column` laid upon those before it in the same bucket, by `order`."""
+    tops: dict[Any, float] = {}
+    laid = []
+    for row in sorted(rows, key=lambda row: (row["start"], row[order])):
+        bottom = tops.get(row["start"], 0.0)
+        tops[row["start"]] = bottom + row[column]
+        laid.append({**row, "from": bottom, "to": tops[row["start"]]})
+    return laid
+
+
+def class_colour(ask: Ask, span: Window) -> Any:
+    """Colour by the column `class`, the same for a class in every picture of a ledger."""
+    classes = [row["class"] for row in answer(ask, "classes", span)]
+    colours = [CATEGORIES[place % len(CATEGORIES)] for place in range(len(classes))]
+    legend = alt.Legend(title="hardware class", orient="top", columns=4)
+    return alt.Color("class:N", scale=alt.Scale(domain=classes, range=colours), legend=legend)
+
+
+def when(label: str = "from (UTC)") -> Any:
+    """The tooltip line of a time bucket's start."""
+    return alt.Tooltip("when:N", title=label)
+
+
+def share(field: str, label: str) -> Any:
+    """A tooltip line of a 0–1 ratio in percent."""
+    return alt.Tooltip(f"{field}:Q", title=label, format=".0%")
+
+
+def amount(field: str, label: str, form: str = ".3~g") -> Any:
+    """A tooltip line of a number."""
+    return alt.Tooltip(f"{field}:Q", title=label, format=form)
+
+
+def _dates(span: Window) -> str:
+    first, last = (datetime.fromtimestamp(at, UTC).strftime("%d %b %Y") for at in (span.since, span.until))
+    return first if first == last else f"{first} to {last}"

@@ -1,0 +1,63 @@
+"""The load between its two thresholds, over time."""
+
+from __future__ import annotations
+
+import altair as alt
+
+from balancer.report.charts import Picture
+from balancer.report.charts.parts import amount, data, share, time_axis, title, when, zoomed
+from balancer.report.palette import BLUE, GREEN, ORANGE, WIDTH
+from balancer.report.questions import Ask, Rows, Window, answer
+
+_LINES = {"high threshold": "high", "system load": "load", "low threshold": "low"}
+_COLOURS = [ORANGE, BLUE, GREEN]
+_DASHES = [[6, 3], [1, 0], [2, 2]]
+_LEGEND = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=500)
+
+
+def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
+    """Three lines, told apart by colour and by dash; the band is the range of the load in a bucket."""
+    rows = answer(ask, "thresholds", span)
+    if not rows:
+        return None
+    lines: Rows = [
+        {**row, "line": name, "value": row[column]} for row in rows for name, column in _LINES.items()
+    ]
+    x = time_axis(span, zoom=interactive)
+    y = alt.Y("value:Q", title="utilization", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%"))
+    band = (
+        alt.Chart(data("ticks"))
+        .mark_area(opacity=0.18, color=BLUE, clip=interactive)
+        .encode(x=x, y=alt.Y("least:Q", title="utilization"), y2="greatest:Q")
+    )
+    drawn = (
+        alt.Chart(data("lines"))
+        .mark_line(
+            strokeWidth=2, clip=interactive, point=alt.OverlayMarkDef(size=14) if len(rows) < 40 else False
+        )
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color(
+                "line:N",
+                scale=alt.Scale(domain=list(_LINES), range=_COLOURS),
+                legend=_LEGEND,
+            ),
+            strokeDash=alt.StrokeDash(
+                "line:N", scale=alt.Scale(domain=list(_LINES), range=_DASHES), legend=_LEGEND
+            ),
+            tooltip=[
+                when(),
+                alt.Tooltip("line:N", title="line"),
+                share("value", "value"),
+                share("load", "system load"),
+                share("high", "high threshold"),
+                share("low", "low threshold"),
+                share("imbalance", "imbalance (max − min)"),
+                amount("ticks", "ticks"),
+            ],
+        )
+    )
+    chart = alt.layer(band, *zoomed([drawn], interactive), title=title("thresholds"))
+    chart = chart.properties(width=WIDTH - 90, height=260)
+    return Picture(chart=chart, datasets={"ticks": rows, "lines": lines})

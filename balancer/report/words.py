@@ -1,0 +1,49 @@
+"""Numbers as a person says them."""
+
+from __future__ import annotations
+
+import math
+
+
+def count(number: float | None, noun: str, plural: str | None = None) -> str:
+    """ "1 move", "2 moves", "1,200 moves", "no moves"."""
+    amount = int(number or 0)
+    if amount == 1:
+        return f"1 {noun}"
+    return (
+        f"{amount or 'no'} {plural or noun + 's'}" if amount < 1000 else f"{amount:,} {plural or noun + 's'}"
+    )
+
+
+def percent(ratio: float | None, places: int = 0) -> str:
+    """A 0–1 ratio in percent; "unknown" when there is none."""
+    return "unknown" if ratio is None else f"{100 * ratio:.{places}f} %"
+
+
+def seconds(duration: float | None) -> str:
+    """A duration in the unit that suits it."""
+    if duration is None:
+        return "unknown"
+    for limit, unit, size in ((1, "ms", 0.001), (120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if abs(duration) < limit:
+            return f"{_three(duration / size)} {unit}"
+    return f"{_three(duration / 86_400)} days"
+
+
+def joules(energy: float | None) -> str:
+    """An energy in J, kJ, MJ or kWh."""
+    if energy is None:
+        return "unknown"
+    for limit, unit, size in ((1e3, "J", 1), (1e6, "kJ", 1e3), (3.6e6, "MJ", 1e6)):
+        if abs(energy) < limit:
+            return f"{_three(energy / size)} {unit}"
+    return f"{_three(energy / 3.6e6)} kWh"
+
+
+def _three(number: float) -> str:
+    """Three figures that count, without an exponent."""
+    if not number or not math.isfinite(number):
+        return "0"
+    places = max(0, 2 - math.floor(math.log10(abs(number))))
+    text = f"{number:,.{min(places, 3)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
