@@ -68,7 +68,8 @@ def unfit_reason(hardware: Hardware, needs: Needs, *, worker: str = "") -> str |
         ("memory", needs.memory_bytes, hardware.memory_bytes),
     ):
         if wanted is not None and (given is None or given < wanted):
-            return f"{name}: needs {wanted:g}; there is {'no reading' if given is None else format(given, 'g')}"
+            there = "no reading" if given is None else format(given, "g")
+            return f"{name}: needs {wanted:g}; there is {there}"
     labels = {f"{key}={value}" for key, value in hardware.labels}
     missing = [a for a in needs.affinity if a not in labels and a != worker]
     return f"affinity: needs {', '.join(missing)}" if missing else None

@@ -15,7 +15,7 @@ Direction = Literal["increasing", "decreasing", "stable"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemLoad:
-    """Load over the fleet at one tick: mean, standard deviation, max − min of the workers' utilisation (0–1)."""
+    """Load over the fleet at one tick: mean, deviation and max − min of the workers' utilisation (0–1)."""
 
     at: float
     average: float
