@@ -69,7 +69,7 @@ class InMemoryFleetStore:
 
     def observe(self) -> Fleet:
         world = self.fleet
-        live = {n: w for n, w in world.reports.items() if world.now - w.at <= self._ttl_s}
+        live = {n: w for n, w in sorted(world.reports.items()) if world.now - w.at <= self._ttl_s}
         stale = world.reports.keys() - live.keys()
         silent = tuple(sorted(stale - self._silent))
         self._silent = set(stale)

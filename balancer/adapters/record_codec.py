@@ -31,10 +31,10 @@ QUANTITIES: Final = frozenset(
 
 
 def to_plain(value: Any) -> Any:
-    """A record as JSON values: mappings, lists, numbers, texts; fields that are `None` are left out."""
+    """A record as JSON values; fields that are `None` by default are left out when they are."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: to_plain(v) for name, v in pairs if v is not None}
+        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: to_plain(v) for f, v in pairs if v is not None or f.default is not None}
     if isinstance(value, Mapping):
         return {str(key): to_plain(v) for key, v in value.items()}
     if isinstance(value, tuple | list):

@@ -105,7 +105,7 @@ class WorkerRegister:
 
     def _described(self, reports: Reports, asides: list[SetAside]) -> dict[bytes, Description]:
         described: dict[bytes, Description] = {}
-        for name, raw in reports.descriptions.items():
+        for name, raw in sorted(reports.descriptions.items()):
             description = self._descriptions.get(name, raw)
             if isinstance(description, str):
                 asides.append(aside(f"worker {_text(name)}", description, raw))
