@@ -95,7 +95,6 @@ def test_the_visible_devices_are_numbered_as_the_vendors_do(listed: str | None, 
         ("16 GiB", 16 * 2**30),
         ("1.5gb", 1_500_000_000),
         ("512MiB", 2**29),
-        ("1e9", 10**9),
         ("7", 7),
     ],
 )
@@ -103,7 +102,9 @@ def test_sizes_are_read_as_people_write_them(text: str, expected: int) -> None:
     assert parse_bytes(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "GB", "12XB", "-1GB", "0", "1e99GB", "nan", "16 G B", "1e400"])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "12XB", "-1GB", "0", "1e99GB", "nan", "16 G B", "1e400", "9" * 400 + "GB", "2000000TB"]
+)
 def test_what_is_no_size_is_refused_by_name(text: str) -> None:
     with pytest.raises(HardwareError, match="gpu_memory="):
         parse_bytes(text, "gpu_memory")

@@ -107,7 +107,7 @@ def test_a_text_becomes_a_record(text: str, expected: Hardware) -> None:
         ("cpu,rack=a,rack=b", "'rack' is given twice"),
         ("cpu,gpu_memory=16GB", "a cpu has none"),
         ("cuda,gpu_memory=lots", "gpu_memory='lots' is no size"),
-        ("cpu,memory=0", "memory='0' is out of range"),
+        ("cpu,memory=0", "memory='0' is no size"),
         ("cuda,compute_capability=seven", "compute_capability='seven' is no number"),
         ("cuda,compute_capability=nan", "compute_capability='nan' is no number"),
         ("cuda,compute_capability=-1", "compute_capability='-1' is no number"),
