@@ -24,9 +24,11 @@ _BALANCERS: dict[tuple[int, int], AdaptiveLoadBalancer] = {}
 
 def register(app: Celery) -> None:
     """Add the two tasks to `app`. Twice is once."""
+    if getattr(app, "balancer_tasks", False):
+        return
+    app.balancer_tasks = True
     for name, whole in ((TICK, True), (PRICE, False)):
-        if name not in app._tasks:
-            _add(app, name, whole)
+        _add(app, name, whole)
 
 
 def run_turn(app: Celery, *, whole: bool) -> dict[str, Any]:

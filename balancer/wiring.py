@@ -14,6 +14,11 @@ from typing import Any, Final
 
 from celery import Celery
 
+from balancer.adapters.redis_connection import Connection, connect
+from balancer.adapters.redis_handover import RedisHandOver
+from balancer.adapters.redis_lease import RedisLease
+from balancer.adapters.redis_store import RedisFleetStore
+from balancer.adapters.system_clock import SystemClock
 from balancer.decide import strategies
 from balancer.decide.situation import Strategy
 from balancer.errors import SettingError
@@ -78,21 +83,20 @@ def lease_ttl_s(settings: Settings) -> float:
 
 def build(app: Celery, command_line: Mapping[str, Any] | None = None) -> AdaptiveLoadBalancer:
     """A balancer over the app's Redis. Raises `SettingError` or `StoreError` (Redis does not answer)."""
-    from balancer.adapters.redis_connection import connect
-
     settings = settings_of(app, command_line)
     strategy = strategy_of(settings)
-    connection = connect(app, settings.redis_url, namespace=settings.namespace)
-    return AdaptiveLoadBalancer(ports_over(app, connection, settings), settings, strategy)
+    return AdaptiveLoadBalancer(ports_over(app, connection_of(app, settings), settings), settings, strategy)
 
 
-def ports_over(app: Celery, connection: Any, settings: Settings) -> Ports:
+def connection_of(app: Celery, settings: Settings) -> Connection:
+    """A connection of its own to the fleet's Redis. Raises `StoreError` when it does not answer."""
+    return connect(app, settings.redis_url, namespace=settings.namespace)
+
+
+def ports_over(app: Celery, connection: Connection, settings: Settings) -> Ports:
     """The real adapters over one connection."""
+    # DuckDB takes a while to load, and a worker, which comes here for its settings, has no ledger.
     from balancer.adapters.duckdb_ledger import DuckDBLedger
-    from balancer.adapters.redis_handover import RedisHandOver
-    from balancer.adapters.redis_lease import RedisLease
-    from balancer.adapters.redis_store import RedisFleetStore
-    from balancer.adapters.system_clock import SystemClock
 
     def ask(worker: str, arguments: dict[str, Any]) -> None:
         app.control.broadcast("balancer_relinquish", arguments=arguments, destination=[worker], reply=False)
