@@ -24,7 +24,7 @@ from balancer.routing import preference
 #: Points of each factor at its greatest difference.
 UTILISATION_POINTS: Final = 5.0
 HARDWARE_POINTS: Final = 3.0
-PREFERENCE_POINTS: Final = 0.5
+PREFERENCE_POINTS: Final = 1.0
 MEMORY_POINTS: Final = 1.0
 ENERGY_POINTS: Final = 2.0
 THERMAL_POINTS: Final = 1.0

@@ -35,7 +35,7 @@ ERROR_ALPHA: Final = 0.2
 TRUSTED_COUNT: Final = 3
 CLEARLY_BETTER: Final = 0.9
 
-#: Forecasts waiting to be judged, in all. Beyond it the workers judged least often go first.
+#: Forecasts of workers that may wait to be judged. Beyond it those judged least often go first.
 PENDING_LIMIT: Final = 2_000
 
 #: Student's t for a one-sided 90 % (the two-sided 80 % interval), by degrees of freedom.
@@ -45,23 +45,33 @@ _T_90: Final = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.397, 1.372, 1.341, 1
 #: From a mean absolute error to the half width of the 80 % interval of a normal error: 1.2816 · √(π/2).
 _MAE_TO_HALF: Final = 1.606
 
+#: Half width (utilisation) below which an error is not held against an interval.
+_FINEST: Final = 0.02
+
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """How one subject's forecasts did: judged ones, and moving averages of accuracy (0–1) and error."""
+    """How one subject's forecasts did: how many were judged, and moving averages.
+
+    `accuracy` is of what was told (0–1), `errors` absolute by method, `reach` the error as a share of
+    the half width that the told method gave: 0.62 where its intervals are right.
+    """
 
     count: int
     accuracy: float
+    reach: float = 0.0
     errors: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """A forecast that is not due yet, and what each method foresaw, so that all are judged."""
+    """A forecast that is not due yet, what each method foresaw, so that all are judged, and the half
+    width that the told method gave, before past errors stretched it."""
 
     forecast: Forecast
+    half: float
     methods: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -99,9 +109,9 @@ def foresee(
         track = tracks.get(name)
         method = _preferred(track)
         told = {m: float(min(1.0, max(0.0, v[row]))) for m, v in values.items()}
-        half = max(float(halves[method][row]), _tracked_half(track, method))
-        value = told[method]
-        made.append(Pending(methods=told, forecast=Forecast(
+        given = float(halves[method][row])
+        half, value = _stretched(given, track), told[method]
+        made.append(Pending(methods=told, half=given, forecast=Forecast(
             subject=name, made_at=times[-1], due_at=times[-1] + ahead_s, value=value,
             low=max(0.0, value - half), high=min(1.0, value + half),
             confidence=max(0.0, 1.0 - half), method=method,
@@ -112,14 +122,16 @@ def foresee(
 def keep(
     pending: Sequence[Pending], made: Sequence[Pending], tracks: Mapping[str, Track]
 ) -> tuple[Pending, ...]:
-    """`pending` and as many of `made` as fit: the system's first, then the subjects judged least often."""
+    """`pending`, the system's of `made`, and as many more as fit, the subjects judged least often first."""
 
-    def turn(new: Pending) -> tuple[bool, int]:
+    def judged(new: Pending) -> int:
         track = tracks.get(new.forecast.subject)
-        return new.forecast.subject != SYSTEM, track.count if track else 0
+        return track.count if track else 0
 
-    room = max(1, PENDING_LIMIT - len(pending))
-    return (*pending, *sorted(made, key=turn)[:room])
+    system = [new for new in made if new.forecast.subject == SYSTEM]
+    workers = sorted((new for new in made if new.forecast.subject != SYSTEM), key=judged)
+    room = max(0, PENDING_LIMIT - sum(waits.forecast.subject != SYSTEM for waits in pending))
+    return (*pending, *system, *workers[:room])
 
 
 def judge(
@@ -196,9 +208,10 @@ def _preferred(track: Track | None) -> str:
     return best if track.errors[best] < CLEARLY_BETTER * track.errors["regression"] else "regression"
 
 
-def _tracked_half(track: Track | None, method: str) -> float:
-    """Half width that the errors made so far speak for; 0 while there are none."""
-    return _MAE_TO_HALF * track.errors.get(method, 0.0) if track else 0.0
+def _stretched(half: float, track: Track | None) -> float:
+    """The half width, wider by as much as past errors exceeded what past half widths allowed."""
+    factor = _MAE_TO_HALF * track.reach if track else 0.0
+    return half if factor <= 1.0 else factor * max(half, _FINEST)
 
 
 def _judged(forecast: Forecast, truth: float) -> JudgedForecast:
@@ -220,8 +233,13 @@ def _learned(track: Track | None, waits: Pending, truth: float) -> Track:
         error = abs(truth - value)
         errors[method] = error if method not in before else (1 - alpha) * before[method] + alpha * error
     told = max(0.0, 1.0 - abs(truth - waits.forecast.value))
-    accuracy = told if track is None else (1 - alpha) * track.accuracy + alpha * told
-    return Track(count=count, accuracy=accuracy, errors=MappingProxyType(errors))
+    reach = abs(truth - waits.forecast.value) / max(waits.half, _FINEST)
+    return Track(
+        count=count,
+        accuracy=told if track is None else (1 - alpha) * track.accuracy + alpha * told,
+        reach=reach if track is None else (1 - alpha) * track.reach + alpha * reach,
+        errors=MappingProxyType(errors),
+    )
 
 
 def _value_at(

@@ -188,9 +188,15 @@ class _Gate:
         return "only swaps", f"{target.name} would be as busy as {source.name} is now, and no time is saved"
 
     def _suffers(self, worker: Worker) -> bool:
-        """Whether anything but its slots is over the high threshold: foreign load, memory, the GPU."""
-        high = self._situation.thresholds.high
-        return any(value > high for name, value in known_dimensions(worker).items() if name != "slots")
+        """Whether anything but its slots is over the high threshold, or will be: foreign load, memory."""
+        high, imbalance = self._situation.thresholds.high, self._situation.imbalance
+        values = known_dimensions(worker)
+        slots = values.pop("slots", 0.0)
+        if any(value > high for value in values.values()):
+            return True
+        if imbalance is None or imbalance.kind != "predicted":
+            return False
+        return worker.name in imbalance.overloaded and slots <= high
 
 
 def world_changed(past: TaskMoves, move: Move, fleet: Fleet) -> bool:

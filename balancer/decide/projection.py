@@ -13,7 +13,7 @@ from balancer.routing import direct_queue
 
 
 class Projection:
-    """Counts by worker: slots still free, slots that will be held, moves that leave and that arrive."""
+    """Counts by worker: slots still free, tasks that will be held, moves that leave and that arrive."""
 
     __slots__ = ("_arriving", "_free", "_held", "_leaving", "moves", "running", "tasks")
 
@@ -48,8 +48,7 @@ class Projection:
         self._free[move.target] -= move.count
         self._held[move.target] += move.count
         if move.kind != "queued":
-            self._held[move.source] -= 1
-            self._free[move.source] += 1 if move.kind == "running" else 0
+            self._held[move.source] -= 1  # its slot is not offered: the worker's own work comes first
 
     def _count(self, move: Move) -> None:
         self.moves += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 Kind = Literal["cpu", "cuda", "rocm", "mps", "openvino", "qnn", "webnn", "webgpu"]
 
@@ -19,7 +19,7 @@ KINDS: Final[tuple[Kind, ...]] = ("cpu", "cuda", "rocm", "mps", "openvino", "qnn
 def as_kind(text: str) -> Kind | None:
     """`text` as a kind of hardware, whatever its case; `None` when it is none."""
     lowered = text.strip().lower()
-    return cast(Kind, lowered) if lowered in KINDS else None
+    return next((kind for kind in KINDS if kind == lowered), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,10 @@ def test_a_worker_that_ails_is_no_place_to_move_to() -> None:
 
 def foretell(confidence: float = 0.9, **values: float) -> list[Forecast]:
     return [
-        Forecast(subject=name.replace("_", "-"), made_at=0, due_at=180, value=v, low=v, high=v, confidence=confidence)
+        Forecast(
+            subject=name.replace("_", "-"), made_at=0, due_at=180, value=v, low=v, high=v,
+            confidence=confidence,
+        )
         for name, v in values.items()
     ]
 

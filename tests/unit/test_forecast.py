@@ -72,10 +72,25 @@ def test_holes_in_a_series_are_left_out() -> None:
     assert with_holes.forecast.value == pytest.approx(0.55 + 6 * 0.05)
 
 
-def test_past_errors_widen_the_interval() -> None:
-    bad = {"w@h": Track(count=5, accuracy=0.7, errors={"regression": 0.3, "last": 0.3})}
-    assert one([0.6] * 10).forecast.confidence == pytest.approx(1.0)
-    assert one([0.6] * 10, bad).forecast.confidence < 0.7
+def test_errors_beyond_the_interval_widen_it() -> None:
+    right = {"w@h": Track(count=5, accuracy=0.99, reach=0.62)}
+    wrong = {"w@h": Track(count=5, accuracy=0.7, reach=15.0)}
+    steady = one([0.6] * 10).forecast.confidence
+    assert steady == pytest.approx(1.0)
+    assert one([0.6] * 10, right).forecast.confidence == steady
+    assert one([0.6] * 10, wrong).forecast.confidence == pytest.approx(1 - 15 * 1.606 * 0.02)
+
+
+def test_a_steady_load_that_jumps_loses_its_confidence_and_regains_it() -> None:
+    tracks: dict[str, Track] = {}
+    confidence = []
+    for truth in (0.6, 0.95, *[0.6] * 15):
+        waits = one([0.6] * 10, tracks)
+        confidence.append(waits.forecast.confidence)
+        tracks = dict(judge([waits], [*TIMES, 450.0], {"w@h": [0.6] * 10 + [truth]}, tracks, SETTINGS).tracks)
+    assert confidence[1] == pytest.approx(1.0)
+    assert confidence[2] < 0.75
+    assert confidence[-1] > 0.95
 
 
 @pytest.mark.parametrize(
@@ -133,10 +148,10 @@ def test_after_a_long_sleep_nothing_is_judged() -> None:
 
 
 def test_pending_forecasts_are_bounded_and_the_system_goes_first() -> None:
-    series: dict[str, list[float]] = {f"w{i}@h": [0.5] * 10 for i in range(forecast.PENDING_LIMIT)}
+    series: dict[str, list[float]] = {f"w{i}@h": [0.5] * 10 for i in range(forecast.PENDING_LIMIT + 9)}
     made = foresee(TIMES, {**series, SYSTEM: [0.5] * 10}, {}, SETTINGS)
     kept = keep((), made, {})
-    assert len(kept) == forecast.PENDING_LIMIT < len(made)
+    assert len(kept) == forecast.PENDING_LIMIT + 1
     assert kept[0].forecast.subject == SYSTEM
     again = keep(kept, made, {})
     assert [p.forecast.subject for p in again[len(kept):]] == [SYSTEM]

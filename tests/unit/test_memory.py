@@ -30,7 +30,7 @@ def forecasts() -> st.SearchStrategy[Pending]:
         Forecast, subject=NAMES, made_at=TIMES, due_at=TIMES, value=RATIOS, low=RATIOS, high=RATIOS,
         confidence=RATIOS, method=st.sampled_from(["regression", "last"]),
     )
-    return st.builds(Pending, forecast=told, methods=st.dictionaries(NAMES, RATIOS, max_size=2))
+    return st.builds(Pending, forecast=told, methods=st.dictionaries(NAMES, RATIOS, max_size=2), half=RATIOS)
 
 
 @st.composite
@@ -54,11 +54,13 @@ def memories(draw: st.DrawFn) -> Memory:
             for i in range(count)
         ),
         worker_loads=draw(st.dictionaries(
-            NAMES, st.lists(st.one_of(st.none(), RATIOS), min_size=count, max_size=count).map(tuple), max_size=3,
+            NAMES, st.lists(st.one_of(st.none(), RATIOS), min_size=count, max_size=count).map(tuple),
+            max_size=3,
         )),
         pending=tuple(draw(st.lists(forecasts(), max_size=3))),
         tracks=draw(st.dictionaries(NAMES, st.builds(
-            Track, count=st.integers(0, 9), accuracy=RATIOS, errors=st.dictionaries(NAMES, RATIOS, max_size=2),
+            Track, count=st.integers(0, 9), accuracy=RATIOS, reach=RATIOS,
+            errors=st.dictionaries(NAMES, RATIOS, max_size=2),
         ), max_size=3)),
         alarm=draw(st.builds(Alarm, bad=st.integers(0, 9), good=st.integers(0, 9), on=st.booleans())),
         estimates=known(draw(st.dictionaries(
@@ -86,7 +88,8 @@ def test_fresh_memory_has_the_operators_thresholds_and_the_seeds_table() -> None
 
 def full() -> dict[str, Any]:
     load = SystemLoad(at=1.0, average=0.5, deviation=0, imbalance=0)
-    memory = replace(fresh(Settings()), loads=(load,), worker_loads={"w": (0.5,)}, estimates=known({"p": {"cpu": 1.0}}))
+    learned = known({"p": {"cpu": 1.0}})
+    memory = replace(fresh(Settings()), loads=(load,), worker_loads={"w": (0.5,)}, estimates=learned)
     document: dict[str, Any] = json.loads(json.dumps(to_document(memory)))
     return document
 
@@ -114,7 +117,9 @@ BROKEN: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "reason"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
-def test_what_is_broken_is_refused_with_its_place(spoil: Callable[[dict[str, Any]], Any], reason: str) -> None:
+def test_what_is_broken_is_refused_with_its_place(
+    spoil: Callable[[dict[str, Any]], Any], reason: str
+) -> None:
     document = full()
     assert from_document(document).loads[0].average == 0.5
     spoil(document)
@@ -132,7 +137,9 @@ def test_records_out_of_order_are_refused() -> None:
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -141,12 +148,12 @@ JSON = st.recursive(
 def test_any_garbage_is_refused_or_read_and_never_another_error(field: str, garbage: Any) -> None:
     document = full()
     document[field] = garbage
+    read: Memory | str
     try:
-        memory = from_document(document)
+        read = from_document(document)
     except StoreError as error:
-        assert str(error)
-    else:
-        assert isinstance(memory, Memory)
+        read = str(error)
+    assert read
 
 
 @pytest.mark.parametrize("garbage", [None, [], "memory", 5])

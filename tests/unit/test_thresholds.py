@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,15 +14,17 @@ from balancer.model import SystemLoad, Thresholds
 from balancer.settings import Settings
 from tests.unit.test_trend import records
 
+Rule = Callable[[Thresholds, Sequence[SystemLoad], Settings], Thresholds]
+
 SETTINGS = Settings()
 START = initial(SETTINGS)
 
 
-def after(rule: object, loads: tuple[SystemLoad, ...], start: Thresholds = START) -> tuple[float, float]:
+def after(rule: Rule, loads: tuple[SystemLoad, ...], start: Thresholds = START) -> tuple[float, float]:
     """The bounds after a tick at each of `loads`, with the history growing as it does in the tick."""
     bounds = start
     for place in range(len(loads)):
-        bounds = rule(bounds, loads[: place + 1], SETTINGS)  # type: ignore[operator]
+        bounds = rule(bounds, loads[: place + 1], SETTINGS)
     return round(bounds.high, 3), round(bounds.low, 3)
 
 
@@ -105,10 +108,11 @@ def test_the_switch_pins_them() -> None:
 
 @given(
     st.lists(st.floats(0, 1), min_size=1, max_size=30),
-    st.floats(0.5, 1), st.floats(0, 0.45), st.floats(0, 1), st.integers(1, 5), st.sampled_from([literal, tempered]),
+    st.floats(0.5, 1), st.floats(0, 0.45), st.floats(0, 1), st.integers(1, 5),
+    st.sampled_from([literal, tempered]),
 )
 def test_bounds_and_separation_hold_for_any_load(
-    averages: list[float], high: float, low: float, rate: float, trip: int, rule: object
+    averages: list[float], high: float, low: float, rate: float, trip: int, rule: Rule
 ) -> None:
     settings = Settings(
         utilization_threshold_high=high, utilization_threshold_low=low, threshold_adjustment_rate=rate,
@@ -116,7 +120,7 @@ def test_bounds_and_separation_hold_for_any_load(
     )
     bounds, loads = initial(settings), records(*averages)
     for place in range(len(loads)):
-        bounds = rule(bounds, loads[: place + 1], settings)  # type: ignore[operator]
+        bounds = rule(bounds, loads[: place + 1], settings)
         assert 0.6 <= bounds.high <= 0.95
         assert 0.1 <= bounds.low <= 0.4
         assert bounds.high - bounds.low >= 0.3 - 1e-9

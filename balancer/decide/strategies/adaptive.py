@@ -8,16 +8,15 @@ set `trip_samples` and `clear_samples` to 1 for its own behaviour, in which one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import ClassVar, Final
-
-from balancer.decide.strategies.static import Static
+from typing import Final
 
 from balancer.decide.benefit import score
 from balancer.decide.candidates import Candidate, migratable_tasks
 from balancer.decide.plan import move_id
 from balancer.decide.situation import Situation, Suggestions
+from balancer.decide.strategies.static import best_class_orders
 from balancer.decide.thresholds import literal
 from balancer.model import Imbalance, Move, Order, Rejected, SystemLoad, Thresholds, Worker
 from balancer.routing import can_run, direct_queue
@@ -28,22 +27,22 @@ SOURCES_LIMIT: Final = 32
 TASKS_LIMIT: Final = 32
 TARGETS_LIMIT: Final = 16
 
-Rule = Callable[[Thresholds, Sequence[SystemLoad], Settings], Thresholds]
-
 
 class Adaptive:
     """The seed's document, with its defaults."""
 
-    name: ClassVar[str] = "adaptive"
-    moves_thresholds: ClassVar[bool] = True
-    foresees: ClassVar[bool] = True
+    name: str = "adaptive"
+    moves_thresholds: bool = True
+    foresees: bool = True
 
-    #: The rule by which the tick moves the thresholds for this strategy.
-    adjust: ClassVar[Rule] = staticmethod(literal)
+    @staticmethod
+    def adjust(bounds: Thresholds, loads: Sequence[SystemLoad], settings: Settings) -> Thresholds:
+        """The rule by which the tick moves the thresholds for this strategy: the seed's own."""
+        return literal(bounds, loads, settings)
 
     def orders(self, situation: Situation) -> tuple[Order, ...]:
         """Each profile on its best class, as under `static`: the seed balances by moving alone."""
-        return Static().orders(situation)
+        return best_class_orders(situation, strategy=self.name)
 
     def suggest(self, situation: Situation) -> Suggestions:
         """Every candidate of every overloaded worker, for every underloaded worker that can run it."""

@@ -6,12 +6,11 @@ Kept as the baseline that every figure is compared with, and for those who want 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Final
-
-from balancer.decide.strategies.static import Static
+from typing import Final
 
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.strategies.adaptive import pairs
+from balancer.decide.strategies.static import best_class_orders
 from balancer.model import Order
 
 #: Moves of any kind that are in flight at once.
@@ -21,13 +20,13 @@ AT_MOST: Final = 2
 class Fixed:
     """From the most loaded worker to the least loaded, two moves at a time."""
 
-    name: ClassVar[str] = "fixed"
-    moves_thresholds: ClassVar[bool] = False
-    foresees: ClassVar[bool] = False
+    name: str = "fixed"
+    moves_thresholds: bool = False
+    foresees: bool = False
 
     def orders(self, situation: Situation) -> tuple[Order, ...]:
         """Each profile on its best class, as under `static`."""
-        return Static().orders(situation)
+        return best_class_orders(situation, strategy=self.name)
 
     def suggest(self, situation: Situation) -> Suggestions:
         """Moves in the order of load alone; their scores are for the record."""
