@@ -70,7 +70,7 @@ class Display:
         line = sentence if elapsed_s is None else f"{elapsed_s:5.1f} s  {sentence}"
         self.said.append(line)
         if self._live is None:
-            self.console.print(line, highlight=False, markup=False)
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, scene: Scene, *, at_once: bool = False) -> None:
         """Show a scene, when it is time for a new one."""
@@ -79,7 +79,7 @@ class Display:
             return
         self._shown_at = now
         if self._live is None:
-            self.console.print(line(scene), highlight=False, markup=False)
+            self.console.print(line(scene), highlight=False, markup=False, soft_wrap=True)
         else:
             self._live.update(picture(scene, self.members, self.said), refresh=True)
 

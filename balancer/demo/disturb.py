@@ -33,7 +33,7 @@ class Disturbance:
     def sentence(self) -> str:
         """What happens, for the person who watches."""
         return {
-            "join": f"{self.target} joins the fleet",
+            "join": f"{self.target} is started and joins the fleet when it is up",
             "slow": f"{self.target} is slowed {SLOWED:g} times by foreign load (emulated), to the end",
             "kill": f"{self.target} is killed with -9 in the middle of a task and not started again",
             "kill_beat": "beat, and the balancer in it, is killed with -9; the fleet must finish without",

@@ -47,9 +47,9 @@ class Account:
     clipped: Clipped
     workers: int
     warm: bool
-    folder: Path
     ledger: Path
     report: Path | None = None
+    flower: str | None = None
 
 
 def figures(account: Account) -> dict[str, Any]:
@@ -79,6 +79,7 @@ def figures(account: Account) -> dict[str, Any]:
         "runs_unfinished": account.verdict.unfinished_runs,
         "disturbances": [[round(d.at_s, 2), d.kind, d.target] for d in account.disturbances],
         "clipped": account.clipped.sentence(),
+        "flower": account.flower,
         "ledger": str(account.ledger) if account.ledger.exists() else None,
         "report": str(account.report) if account.report else None,
     }
@@ -105,6 +106,11 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"sizes: {found['clipped']}",
         "GPUs are emulated at the speeds Gavel measured (K80, P100, V100); the CPU work is real",
     ]
+    if found["flower"]:
+        said.append(
+            f"Flower stood at {found['flower']} while the demo ran; beside a fleet of yours: "
+            "celery -A PROJ flower"
+        )
     if found["ledger"]:
         said.append(f"ledger: {found['ledger']}")
     if found["report"]:

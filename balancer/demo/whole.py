@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -26,6 +26,9 @@ from balancer.demo.summary import Account, figures, lines
 from balancer.demo.tasks import block_seconds
 from balancer.demo.watch import judge
 from balancer.demo.workload import Workload, build
+
+#: The command line's own entry, so that the report is the one that a user gets.
+REPORT: Final = "import sys; from balancer.cli import main; sys.exit(main())"
 
 
 def whole(make_app: Callable[[Place], Any], name: str, options: Options, console: Console) -> dict[str, Any]:
@@ -83,7 +86,8 @@ def _account(course: Course, options: Options, standing: Stage) -> Account:
         failed=len(results.failed()), completions_s=results.completions_s(), makespan_s=course.makespan_s(),
         bound_s=course.bound_s(), verdict=judge(entries, results.published),
         disturbances=tuple(course.happened), clipped=course.workload.clipped,
-        workers=len(standing.watch.readiness()), warm=options.warm, folder=folder, ledger=folder / LEDGER,
+        workers=len(standing.watch.readiness()), warm=options.warm, ledger=folder / LEDGER,
+        flower=standing.flower_url,
     )
 
 
@@ -91,17 +95,15 @@ def _with_report(account: Account, name: str, standing: Stage) -> Account:
     """The account with the report that `celery balancer report` makes of the ledger, where it can."""
     if find_spec("altair") is None or not account.ledger.exists():
         return account
-    report = account.folder / "report.html"
-    log = account.folder / "report.log"
+    report, log = account.ledger.with_name("report.html"), account.ledger.with_name("report.log")
     with log.open("wb") as output:
         made = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", name, "balancer", "report", "-o", str(report),
+            [sys.executable, "-c", REPORT, "-A", name, "report", "-o", str(report),
              "--db-path", str(account.ledger)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             env=standing.children.environment, check=False,
         )
-    values = {field: getattr(account, field) for field in Account.__dataclass_fields__}
-    return Account(**{**values, "report": report if made.returncode == 0 else None})
+    return replace(account, report=report if made.returncode == 0 else None)
 
 
 @contextmanager
