@@ -26,7 +26,8 @@ Reader = Callable[[Any, str], Any]
 #: Fields that hold a quantity, by the end of their name (units) or by name: none is negative.
 QUANTITY_SUFFIXES: Final = ("_s", "_bytes", "_w", "_ticks")
 QUANTITIES: Final = frozenset(
-    {"at", "busy", "count", "epoch", "share", "share_before", "share_done", "slots", "started_at", "checkpointed_at", "compute_capability"}
+    {"at", "busy", "checkpointed_at", "compute_capability", "count", "epoch", "share", "share_before",
+     "share_done", "slots", "started_at"}
 )
 
 

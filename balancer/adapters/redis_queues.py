@@ -15,11 +15,13 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from balancer.adapters.asides import aside
+from balancer.adapters.documents import Description
 from balancer.adapters.message_head import END_BYTES, Head, read_head
 from balancer.adapters.pace import Pace
 from balancer.adapters.redis_keys import Keys
 from balancer.adapters.scripts import load_script
 from balancer.model import SetAside
+from balancer.routing import class_queue, direct_queue, is_direct_queue
 
 #: Of each list of each queue the messages served next, first one first; `None` for an unreadable one.
 Heads = dict[str, list[list[Head | None]]]
@@ -27,9 +29,12 @@ Heads = dict[str, list[list[Head | None]]]
 #: Direct queues that are looked at in turn, each look.
 IN_TURN: Final = 256
 
+#: Queues that are looked at because workers name them, at most.
+OTHER_QUEUES: Final = 500
+
 #: Messages read at the head of each list, at most, and at least while the budget lasts.
 WINDOW: Final = 50
-LEAST_WINDOW: Final = 2
+LEAST_WINDOW: Final = 5
 
 #: Messages whose first sight is remembered to tell a lane's age.
 SEEN_LIMIT: Final = 50_000
@@ -44,21 +49,34 @@ class Backlog:
     set_aside: tuple[SetAside, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueNames:
+    """The queues of some workers: shared ones (of classes, and named by workers), and direct ones."""
+
+    described: tuple[Description, ...] = ()
+    shared: tuple[str, ...] = ()
+    direct: tuple[str, ...] = ()
+
+
 class QueueWatch:
     """Looks at the queues of a fleet. Remembers what was not empty and when a message was first seen."""
 
     def __init__(self) -> None:
         self._occupied: set[str] = set()
+        self._named = QueueNames()
         self._turn = 0
         self._first_seen: dict[str, float] = {}
-        self._pace = Pace(size=400, low=50, high=2_000)
+        self._pace = Pace(size=400, low=100, high=2_000)
 
-    def choose(self, direct: Sequence[str]) -> list[str]:
-        """The direct queues to look at now: those that had something, and the next in turn."""
+    def choose(self, described: tuple[Description, ...]) -> list[str]:
+        """The queues of these workers to look at now: those of classes and those that workers name
+        all, of direct queues the ones that had something the last time, and the next in turn."""
+        if described != self._named.described:
+            self._named = _name_queues(described)
+        direct = self._named.direct
         start = self._turn if self._turn < len(direct) else 0
         self._turn = start + IN_TURN
-        chosen = direct[start:self._turn]
-        return list(dict.fromkeys([*chosen, *sorted(self._occupied)]))
+        return [*self._named.shared, *direct[start:self._turn], *sorted(self._occupied)]
 
     def measure(self, client: Any, keys: Keys, queues: Iterable[str]) -> Backlog:
         """The lengths of all lists of `queues`, in one round trip."""
@@ -117,6 +135,15 @@ class QueueWatch:
         if head is None:
             return now
         return head.published_at if head.published_at is not None else self._first_seen.get(head.task_id, now)
+
+
+def _name_queues(described: tuple[Description, ...]) -> QueueNames:
+    """Names are made only when the workers changed: of ten thousand they cost a tenth of a second."""
+    classes = sorted({class_queue(d.hardware.hardware_class) for d in described})
+    named = {queue for queues in {d.queues for d in described} for queue in queues}
+    others = sorted(queue for queue in named if not is_direct_queue(queue))[:OTHER_QUEUES]
+    return QueueNames(described=described, shared=(*classes, *others),
+                      direct=tuple(direct_queue(d.name) for d in described))
 
 
 def _not_a_list(key: str, error: Exception) -> SetAside:

@@ -24,10 +24,7 @@ from balancer.adapters.redis_queues import Backlog, Heads, QueueWatch
 from balancer.adapters.redis_workers import FORGET_AFTER, Reports, Roster, WorkerRegister
 from balancer.errors import StoreError
 from balancer.model import Event, Fleet, Order, SetAside
-from balancer.routing import PREFIX, class_queue, direct_queue, is_direct_queue
-
-#: Queues of no kind of ours that are looked at because workers serve them, at most.
-OTHER_QUEUES: Final = 500
+from balancer.routing import PREFIX
 
 #: A queue something was routed to is looked at for this long after (s), and while it is not empty.
 ROUTED_S: Final = 3_600.0
@@ -80,16 +77,7 @@ class RedisFleetStore:
 
     def _measure(self, roster: Roster, table: LaneTable, routed: Sequence[str]) -> Backlog:
         """The lengths of all queues that matter; of direct queues those that may hold something."""
-        named = {queues for queues in (d.queues for d in roster.described) if queues}
-        served = {queue for queues in named for queue in queues if not is_direct_queue(queue)}
-        others = sorted(served - table.entries.keys())
-        queues = [
-            *table.entries,
-            *sorted({class_queue(d.hardware.hardware_class) for d in roster.described}),
-            *others[:OTHER_QUEUES],
-            *self._queues.choose([direct_queue(d.name) for d in roster.described]),
-            *routed,
-        ]
+        queues = [*table.entries, *self._queues.choose(roster.described), *routed]
         return self._queues.measure(self._connection.client, self._connection.keys, queues)
 
     def _heads(self, table: LaneTable, backlog: Backlog, now: float) -> tuple[Heads, list[SetAside]]:

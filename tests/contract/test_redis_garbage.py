@@ -60,10 +60,13 @@ def test_random_bytes_in_every_table(world: RedisWorld) -> None:
     [
         (b"\x01\x02\x03", "3 bytes, not a beat of 111", "degraded"),
         (b"\x63" + bytes(110), "version 99 is newer than 1", "degraded"),
-        (beat.pack(Reading(cpu=math.nan, power_w=-5.0), busy=1, loop_ticks=0, at=0.0), "numbers that cannot be",
-         "ok"),
+        (
+            beat.pack(Reading(cpu=math.nan, power_w=-5.0), busy=1, loop_ticks=0, at=0.0),
+            "numbers that cannot be",
+            "ok",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_broken_beat(world: RedisWorld, raw: bytes, reason: str, health: str) -> None:
     world.report(worker("odd@host"))
     world.client.hset(world.keys.beats, "odd@host", raw)
@@ -74,8 +77,16 @@ def test_a_broken_beat(world: RedisWorld, raw: bytes, reason: str, health: str) 
 
 
 def test_a_beat_that_nothing_describes(world: RedisWorld) -> None:
-    redis_beats.publish(world.client, world.keys, name="odd@host", instance="odd:1:1", description=None,
-                        holds=None, beat=beat.pack(Reading(), busy=0, loop_ticks=0, at=0.0), now=0.0)  # fmt: skip
+    redis_beats.publish(
+        world.client,
+        world.keys,
+        name="odd@host",
+        instance="odd:1:1",
+        description=None,
+        holds=None,
+        beat=beat.pack(Reading(), busy=0, loop_ticks=0, at=0.0),
+        now=0.0,
+    )
     assert look(world)["beat of odd@host"].reason == "it reports, and nothing describes it"
 
 
@@ -132,7 +143,14 @@ def test_a_queue_that_is_no_list(world: RedisWorld) -> None:
 
 
 def test_messages_of_another_kind(world: RedisWorld) -> None:
-    for raw in (b"\x00\xff", b"{}", b"null", b'"text"', b"[" * 50_000, b'{"headers":{"id":7},"properties":[]}'):
+    for raw in (
+        b"\x00\xff",
+        b"{}",
+        b"null",
+        b'"text"',
+        b"[" * 50_000,
+        b'{"headers":{"id":7},"properties":[]}',
+    ):
         world.client.lpush(LANE, raw)
     assert look(world)[f"queue {LANE}"].reason == "a message is not of Celery's protocol 2"
     lane = next(lane for lane in world.store.observe().lanes if lane.queue == LANE)
@@ -203,7 +221,9 @@ def test_what_stays_broken_is_listed_once_and_the_list_is_bounded(world: RedisWo
 
 
 def test_a_description_of_a_worker_from_a_later_version_is_left_in_place(world: RedisWorld) -> None:
-    raw = documents.description_document(name="new@host", instance="n:1:1", hardware=Hardware(kind="cpu"), slots=1)
+    raw = documents.description_document(
+        name="new@host", instance="n:1:1", hardware=Hardware(kind="cpu"), slots=1
+    )
     world.client.hset(world.keys.workers, "new@host", raw.replace('"v":1', '"v":2'))
     assert "version 2" in look(world)["worker new@host"].reason
     assert world.client.hexists(world.keys.workers, "new@host")

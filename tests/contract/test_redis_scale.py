@@ -30,10 +30,15 @@ def populate(world: RedisWorld, count: int) -> None:
     names = [f"w{i}@host" for i in range(count)]
     classes = [Hardware(kind="cuda", model=model) for model in ("K80", "P100", "V100", "A100")]
     client.zadd(keys.alive, {f"i{i}": seconds for i in range(count)})
-    client.hset(keys.workers, mapping={
-        name: documents.description_document(name=name, instance=f"i{i}", hardware=classes[i % 4], slots=1)
-        for i, name in enumerate(names)
-    })  # fmt: skip
+    client.hset(
+        keys.workers,
+        mapping={
+            name: documents.description_document(
+                name=name, instance=f"i{i}", hardware=classes[i % 4], slots=1
+            )
+            for i, name in enumerate(names)
+        },
+    )
     raw = beat.pack(Reading(cpu=0.5, gpu=0.25), busy=1, loop_ticks=1, at=0.0)
     client.hset(keys.beats, mapping=dict.fromkeys(names, raw))
     holds = documents.holds_document(running=[], reserved=[])
@@ -64,7 +69,7 @@ def test_every_direct_queue_of_a_large_fleet_is_seen_in_time(world: RedisWorld) 
     world.client.lpush(queue, raw_message("t", "p"))
     seen = [world.store.observe().queues.get(queue, 0) for _ in range(4)]
     assert 1 in seen
-    assert seen[seen.index(1):] == [1] * (4 - seen.index(1))
+    assert seen[seen.index(1) :] == [1] * (4 - seen.index(1))
 
 
 def test_a_direct_queue_that_work_was_routed_to_is_seen_at_once(world: RedisWorld) -> None:

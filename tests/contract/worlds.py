@@ -28,14 +28,25 @@ TTL_S = 10.0
 
 def worker(name: str, **fields: Any) -> Worker:
     hardware = fields.pop("hardware", Hardware(kind="cpu", model="test"))
-    return Worker(name=name, instance=f"{name}:1:1", hardware=hardware, slots=fields.pop("slots", 2), at=0.0,
-                  **fields)
+    return Worker(
+        name=name, instance=f"{name}:1:1", hardware=hardware, slots=fields.pop("slots", 2), at=0.0, **fields
+    )
 
 
 def move(kind: Any, source: str, target_queue: str, **fields: Any) -> Move:
-    return Move(move_id=fields.pop("move_id", "m1"), task_id=fields.pop("task_id", ""), profile="p", kind=kind,
-                source=source, target=target_queue, target_queue=target_queue, reason="test",
-                score=Score(cost=0.0, benefit=1.0), at=0.0, **fields)
+    return Move(
+        move_id=fields.pop("move_id", "m1"),
+        task_id=fields.pop("task_id", ""),
+        profile="p",
+        kind=kind,
+        source=source,
+        target=target_queue,
+        target_queue=target_queue,
+        reason="test",
+        score=Score(cost=0.0, benefit=1.0),
+        at=0.0,
+        **fields,
+    )
 
 
 class World(Protocol):
@@ -117,13 +128,23 @@ class RedisWorld:
 
     def report(self, worker: Worker) -> None:
         redis_beats.publish(
-            self.client, self.keys, name=worker.name, instance=worker.instance, now=0.0,
+            self.client,
+            self.keys,
+            name=worker.name,
+            instance=worker.instance,
+            now=0.0,
             beat=beat.pack(worker.reading, busy=worker.busy, loop_ticks=worker.loop_ticks, at=0.0),
             description=documents.description_document(
-                name=worker.name, instance=worker.instance, hardware=worker.hardware, slots=worker.slots,
-                pool=worker.pool, queues=worker.queues),
-            holds=documents.holds_document(running=worker.running, reserved=worker.reserved,
-                                           health=worker.health),
+                name=worker.name,
+                instance=worker.instance,
+                hardware=worker.hardware,
+                slots=worker.slots,
+                pool=worker.pool,
+                queues=worker.queues,
+            ),
+            holds=documents.holds_document(
+                running=worker.running, reserved=worker.reserved, health=worker.health
+            ),
         )
 
     def silence(self, name: str, for_s: float) -> None:
@@ -133,8 +154,9 @@ class RedisWorld:
         self.client.hset(self.keys.lanes, queue, documents.profile_document(profile))
 
     def put(self, task: QueuedTask) -> None:
-        raw = raw_message(task.task_id, task.profile, size=task.size, priority=task.priority or 0,
-                          queue=task.queue)
+        raw = raw_message(
+            task.task_id, task.profile, size=task.size, priority=task.priority or 0, queue=task.queue
+        )
         lists = dict(zip(self.keys.priority_steps, self.keys.queue_lists(task.queue), strict=True))
         self.client.lpush(lists[priority_step(task.priority)], raw)
 

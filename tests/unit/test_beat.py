@@ -22,7 +22,9 @@ READINGS = st.builds(
 
 
 def packed(reading: Reading, **numbers: float) -> bytes:
-    return beat.pack(reading, busy=int(numbers.get("busy", 0)), loop_ticks=int(numbers.get("ticks", 0)), at=5.0)
+    return beat.pack(
+        reading, busy=int(numbers.get("busy", 0)), loop_ticks=int(numbers.get("ticks", 0)), at=5.0
+    )
 
 
 @given(st.lists(st.tuples(READINGS, st.integers(0, beat.BUSY_LIMIT), st.integers(0, 2**63)), max_size=5))
@@ -65,10 +67,16 @@ def test_absent_is_not_zero() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("cpu", math.nan), ("cpu", -0.1), ("gpu", 1.6), ("memory", math.inf), ("power_w", -1.0),
-        ("disk_bytes_per_s", -math.inf), ("temperature_celsius", -300.0), ("gpu_memory_free_bytes", math.nan),
+        ("cpu", math.nan),
+        ("cpu", -0.1),
+        ("gpu", 1.6),
+        ("memory", math.inf),
+        ("power_w", -1.0),
+        ("disk_bytes_per_s", -math.inf),
+        ("temperature_celsius", -300.0),
+        ("gpu_memory_free_bytes", math.nan),
     ],
-)  # fmt: skip
+)
 def test_one_broken_number_is_left_out_and_the_others_stay(name: str, value: float) -> None:
     good = Reading(cpu=0.25, gpu=0.5, memory=0.75, power_w=100.0, temperature_celsius=50.0)
     rows, faults = beat.unpack_many([packed(good), packed(replace(good, **{name: value}))])

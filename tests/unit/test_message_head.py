@@ -18,8 +18,9 @@ LOOKALIKE = '{"headers": {"id": "fake"}, "balancer": {"v": 1, "profile": "fake",
 
 def test_the_headers_are_read() -> None:
     raw = raw_message("t1", "ResNet-50/128", size=3.5, priority=6, at=1764000000.123)
-    assert read_head(raw) == Head(task_id="t1", profile="ResNet-50/128", size=3.5, priority=6,
-                                  published_at=1764000000.123)  # fmt: skip
+    assert read_head(raw) == Head(
+        task_id="t1", profile="ResNet-50/128", size=3.5, priority=6, published_at=1764000000.123
+    )
 
 
 def test_a_long_body_is_not_needed() -> None:
@@ -42,7 +43,9 @@ def test_any_name_of_a_profile_is_read(profile: str) -> None:
     assert head == Head(task_id="t1", profile=profile, size=2.0, priority=0)
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff" * 50, b"{}", b"[]", b"null", b'{"headers": {"id": "a"', b"[" * 10_000])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xff" * 50, b"{}", b"[]", b"null", b'{"headers": {"id": "a"', b"[" * 10_000]
+)
 def test_what_is_no_message_is_none(raw: bytes) -> None:
     assert read_head(raw) is None
 
@@ -57,7 +60,9 @@ printable = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
     priority=st.integers(0, 255),
     args=st.text(st.characters(codec="utf-8"), max_size=200),
 )
-def test_the_fast_way_reads_what_json_reads(task_id: str, profile: str, size: Any, priority: int, args: str) -> None:
+def test_the_fast_way_reads_what_json_reads(
+    task_id: str, profile: str, size: Any, priority: int, args: str
+) -> None:
     raw = raw_message(task_id, profile, size=size, priority=priority, args=args)
     assert read_head(raw) == message_head._parsed(raw)
     assert read_head(raw) == Head(task_id=task_id, profile=profile, size=float(size), priority=priority)
