@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from balancer.decide import cost
+from balancer.decide import cost, slots
 from balancer.decide.candidates import Candidate
 from balancer.decide.cost import Weighed
 from balancer.decide.estimate import seconds, speed_of
@@ -29,9 +29,6 @@ MEMORY_POINTS: Final = 1.0
 ENERGY_POINTS: Final = 2.0
 THERMAL_POINTS: Final = 1.0
 SUCCESS_POINTS: Final = 1.0
-
-#: A task that outlasts its estimate is taken to need this share of it still.
-LEAST_REMAINING: Final = 0.1
 
 #: Degrees between two workers that count as much as the whole of the thermal table.
 HOT_DIFFERENCE_CELSIUS: Final = 50.0
@@ -76,22 +73,18 @@ def score(candidate: Candidate, target: Worker, situation: Situation) -> Score:
 
 
 def remaining_s(candidate: Candidate, worker: Worker, situation: Situation) -> float:
-    """Seconds of a slot of `worker` that the rest of the task would take."""
-    left = max(LEAST_REMAINING, 1.0 - share_done(candidate, situation))
-    return left * _whole_s(candidate, worker, situation)
+    """Seconds of a slot of `worker` that the rest of the task would take.
 
-
-def share_done(candidate: Candidate, situation: Situation) -> float:
-    """How much of a running task is done (0–1): what it said last, and its time since by the estimate."""
-    held = candidate.held
+    On its source by the pace it shows there; elsewhere the same share of what it takes there.
+    """
+    held, source = candidate.held, candidate.source
     if held is None or held.started_at is None:
-        return 0.0
-    whole_s = _whole_s(candidate, candidate.source, situation)
-    since, done = held.started_at, held.share_before or 0.0
-    if held.share_done is not None and held.checkpointed_at is not None:
-        since, done = max(since, held.checkpointed_at), held.share_done
-    ran_s = max(0.0, situation.fleet.at - since)
-    return min(1.0, max(0.0, done + (ran_s / whole_s if whole_s > 0 else 0.0)))
+        return _whole_s(candidate, worker, situation)
+    here_s = slots.remaining_s(situation, source, held, candidate.profile)
+    if worker.name == source.name:
+        return here_s
+    all_s = slots.whole_s(situation, source, held, candidate.profile)
+    return _whole_s(candidate, worker, situation) * (here_s / all_s if all_s > 0 else 1.0)
 
 
 def _speed_ratio(on_source: float, on_target: float) -> float:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from balancer.decide.estimate import seconds, speed_of
 from balancer.decide.situation import Situation
-from balancer.model import HeldTask, MoveKind, Order, QueuedTask, TaskProfile, Worker
+from balancer.decide.slots import remaining_s, whole_s
+from balancer.model import Fleet, HeldTask, MoveKind, Order, QueuedTask, TaskProfile, Worker
 from balancer.routing import class_queue, direct_queue
 
 
@@ -31,21 +32,32 @@ class Candidate:
 
 
 def migratable_tasks(
-    worker: Worker, situation: Situation, orders: Sequence[Order] = ()
+    worker: Worker, situation: Situation, orders: Sequence[Order] = (), slots: Mapping[str, int] | None = None
 ) -> Iterator[Candidate]:
     """What could leave `worker`, the cheapest to move first: queued, reserved, then running tasks.
 
     Queued are those read at the heads of its direct queue, of its class queue and, by `orders`, of
     the lanes that only its class serves. Running are those that checkpoint. Tasks of a profile
-    that the fleet does not know are left alone: nobody knows what they need.
+    that the fleet does not know are left alone: nobody knows what they need. `slots` by hardware
+    class may be given to a caller of many workers, which then counts them once.
     """
     profiles = {lane.profile.name: lane.profile for lane in situation.fleet.lanes}
-    yield from _queued(worker, situation, profiles, orders)
+    counted = slots_by_class(situation.fleet) if slots is None else slots
+    yield from _queued(worker, situation, profiles, orders, counted)
     yield from _reserved(worker, situation, profiles)
     for held in worker.running:
         profile = profiles.get(held.profile)
         if profile is not None and (profile.migratable or held.checkpoints):
             yield _held(held, profile, "running", worker, 0.0)
+
+
+def slots_by_class(fleet: Fleet) -> Mapping[str, int]:
+    """How many slots the workers of each hardware class have."""
+    slots: dict[str, int] = {}
+    for worker in fleet.workers:
+        name = worker.hardware.hardware_class
+        slots[name] = slots.get(name, 0) + worker.slots
+    return slots
 
 
 def lanes_of_class(hardware_class: str, orders: Sequence[Order]) -> frozenset[str]:
@@ -59,18 +71,18 @@ def lanes_of_class(hardware_class: str, orders: Sequence[Order]) -> frozenset[st
 
 
 def _queued(
-    worker: Worker, situation: Situation, profiles: Mapping[str, TaskProfile], orders: Sequence[Order]
+    worker: Worker, situation: Situation, profiles: Mapping[str, TaskProfile], orders: Sequence[Order],
+    slots: Mapping[str, int],
 ) -> Iterator[Candidate]:
     hardware_class = worker.hardware.hardware_class
     shared = {class_queue(hardware_class), *lanes_of_class(hardware_class, orders)}
     alone = direct_queue(worker.name)
-    slots = sum(w.slots for w in situation.fleet.workers if w.hardware.hardware_class == hardware_class)
     ahead_s = dict.fromkeys((alone, *shared), 0.0)
     for task in situation.fleet.queued:
         profile = profiles.get(task.profile)
         if task.queue not in ahead_s or profile is None:
             continue
-        servers = worker.slots if task.queue == alone else slots
+        servers = worker.slots if task.queue == alone else slots.get(hardware_class, 0)
         ahead_s[task.queue] += _run_s(task, profile, worker, situation) / max(1, servers)
         yield Candidate(
             task_id=task.task_id, profile=profile, kind="queued", source=worker, place=task.queue,
@@ -82,18 +94,13 @@ def _queued(
 def _reserved(
     worker: Worker, situation: Situation, profiles: Mapping[str, TaskProfile]
 ) -> Iterator[Candidate]:
-    ahead_s = 0.0
-    for held in worker.running:
-        if (profile := profiles.get(held.profile)) is not None:
-            started = situation.fleet.at if held.started_at is None else held.started_at
-            whole_s = _run_s(held, profile, worker, situation)
-            ahead_s += max(0.0, whole_s - (situation.fleet.at - started))
+    ahead_s = sum(remaining_s(situation, worker, held, profiles.get(held.profile)) for held in worker.running)
     for held in worker.reserved:
         profile = profiles.get(held.profile)
         if profile is None:
             continue
         yield _held(held, profile, "reserved", worker, ahead_s / max(1, worker.slots))
-        ahead_s += _run_s(held, profile, worker, situation)
+        ahead_s += whole_s(situation, worker, held, profile)
 
 
 def _held(
@@ -106,6 +113,6 @@ def _held(
     )
 
 
-def _run_s(task: QueuedTask | HeldTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
+def _run_s(task: QueuedTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
     one = seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
     return task.size * one / speed_of(situation.estimates, worker)

@@ -48,6 +48,7 @@ def decide(
 ) -> tuple[Memory, Decision]:
     """One whole tick. `in_flight` are the moves that have not ended; they count against the limits."""
     memory, load = observe(memory, fleet, settings)
+    memory = replace(memory, history=memory.history.forget(fleet.at))
     memory, bounds = adjust(memory, settings, strategy)
     memory, outlook = predict(memory, settings)
     memory, imbalance, notes = find_imbalance(memory, fleet, settings, strategy, outlook.forecasts)
@@ -177,7 +178,7 @@ def situation(
         fleet=fleet,
         settings=settings,
         estimates=memory.estimates,
-        history=memory.history.forget(fleet.at),
+        history=memory.history,
         thresholds=thresholds.current(memory.thresholds, settings),
         profiles=memory.profiles,
         prices=memory.prices,

@@ -21,8 +21,9 @@ from balancer.settings import Settings
 #: Floor of the weight of the newest move in a profile's averages.
 MOVE_ALPHA: Final = 0.2
 
-#: Refusals that say nothing about whether moving works: the task was done before it could leave.
-MOOT: Final = frozenset({"finished"})
+#: How the detail of a refusal begins that says nothing about whether moving works: the task was done
+#: before it could leave.
+MOOT: Final = "finished"
 
 
 def learn(memory: Memory, events: Sequence[Event], fleet: Fleet, settings: Settings) -> Memory:
@@ -52,7 +53,7 @@ def learn_migrations(memory: Memory, ended: Sequence[Migration], settings: Setti
 def _with(history: MoveHistory, migration: Migration) -> MoveHistory:
     move = migration.move
     profiles, tasks = dict(history.profiles), dict(history.tasks)
-    if migration.detail not in MOOT:
+    if migration.successful or not migration.detail.startswith(MOOT):
         profiles[move.profile] = _profile_after(profiles.get(move.profile, ProfileMoves()), migration)
     if move.task_id:
         past = tasks.get(move.task_id)

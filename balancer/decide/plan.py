@@ -30,30 +30,37 @@ Refusal = tuple[str, str]
 def admit(
     suggestions: Suggestions, situation: Situation
 ) -> tuple[tuple[Move, ...], tuple[Rejected, ...]]:
-    """The moves to make, best first, and every suggestion that was refused, with its reason.
+    """The moves to make, best first, and the tasks that were refused, with the reason.
 
     A task may be suggested for several targets: the best admitted one counts, the others are no
-    refusals. Of `count` anonymous messages as many are admitted as find a slot.
+    refusals; where none is admitted, each reason is told once, for the best target it met. Of
+    `count` anonymous messages as many are admitted as find a slot.
     """
     gate = _Gate(situation, suggestions)
     moves: list[Move] = []
-    refused: list[Rejected] = []
+    booked: set[str] = set()
+    refused: dict[tuple[str, ...], Rejected] = {}
     for move in _ranked(suggestions, gate.weighs):
-        if move.task_id and any(made.task_id == move.task_id for made in moves):
+        if move.task_id in booked:
             continue
         refusal = next(gate.refusals(move), None)
         if refusal is None:
             moves.append(gate.book(move))
+            booked |= {move.task_id} - {""}
         else:
-            refused.append(_rejected(move, refusal))
-    made_ids = {move.task_id for move in moves if move.task_id}
-    kept = (r for r in refused if r.task_id not in made_ids)
+            refused.setdefault(_what(move, refusal[0]), _rejected(move, refusal))
+    kept = (r for r in refused.values() if r.task_id not in booked)
     return tuple(moves), (*suggestions.rejected, *kept)
 
 
 def move_id(task_id: str, at: float) -> str:
     """The id of a task's move decided at `at` (s): the same inputs give the same id."""
     return f"{task_id}@{at:.3f}"
+
+
+def _what(move: Move, reason: str) -> tuple[str, ...]:
+    """What is told once: a task and the reason; each suggestion where the task has no name."""
+    return (move.task_id, reason) if move.task_id else (move.source, move.target, reason)
 
 
 def _ranked(suggestions: Suggestions, weighs: bool) -> Sequence[Move]:
@@ -66,13 +73,15 @@ def _ranked(suggestions: Suggestions, weighs: bool) -> Sequence[Move]:
 class _Gate:
     """The checks of one tick, over one projection. Each answers why not, or `None`."""
 
-    __slots__ = ("_at_most", "_projection", "_situation", "weighs")
+    __slots__ = ("_at_most", "_lanes", "_projection", "_situation", "_workers", "weighs")
 
     def __init__(self, situation: Situation, suggestions: Suggestions) -> None:
         self.weighs = suggestions.weighed and situation.settings.enable_cost_benefit_analysis
         self._situation = situation
         self._at_most = suggestions.at_most
         self._projection = Projection(situation.fleet, situation.in_flight)
+        self._workers = {worker.name: worker for worker in situation.fleet.workers}
+        self._lanes = {lane.profile.name: lane for lane in situation.fleet.lanes}
 
     def refusals(self, move: Move) -> Iterator[Refusal]:
         """What speaks against the move, the most fundamental first."""
@@ -90,7 +99,7 @@ class _Gate:
         return move
 
     def _worker(self, name: str) -> Worker | None:
-        return self._situation.fleet.worker(name)
+        return self._workers.get(name)
 
     def _switched_off(self, move: Move) -> Refusal | None:
         if self._situation.settings.enable_task_migration:
@@ -113,19 +122,18 @@ class _Gate:
         held = _find(source.running if move.kind == "running" else source.reserved, move.task_id)
         if held is None:
             return "not there", f"{move.source} does not hold the task as {move.kind}"
-        lane = self._situation.fleet.lane_of(move.profile)
+        lane = self._lanes.get(move.profile)
         if move.kind == "running" and not (held.checkpoints or (lane and lane.profile.migratable)):
             return "not migratable", "the task runs and does not checkpoint"
         return None
 
     def _target(self, move: Move) -> Refusal | None:
-        fleet = self._situation.fleet
-        lane = fleet.lane_of(move.profile)
+        lane = self._lanes.get(move.profile)
         if lane is None:
             return "unknown profile", f"no lane tells what {move.profile!r} needs"
         target = self._worker(move.target)
         if target is None:
-            return _queue_refusal(move.target, fleet)
+            return _queue_refusal(move.target, self._situation.fleet)
         if target.health != "ok":
             return "target not healthy", f"{target.name} is {target.health}"
         needs = lane.profile.needs
@@ -147,7 +155,9 @@ class _Gate:
 
     def _way_back(self, move: Move) -> Refusal | None:
         past = self._situation.history.tasks.get(move.task_id)
-        if past is None or past.left != move.target or world_changed(past, move, self._situation.fleet):
+        if past is None or past.left != move.target:
+            return None
+        if world_changed(past, source=self._worker(move.source), target=self._worker(move.target)):
             return None
         return "moved back", f"the task left {move.target}, and nothing has changed since"
 
@@ -199,9 +209,8 @@ class _Gate:
         return worker.name in imbalance.overloaded and slots <= high
 
 
-def world_changed(past: TaskMoves, move: Move, fleet: Fleet) -> bool:
-    """Whether a task may go back to where it left: that worker was started anew, or the present one ails."""
-    source, target = fleet.worker(move.source), fleet.worker(move.target)
+def world_changed(past: TaskMoves, *, source: Worker | None, target: Worker | None) -> bool:
+    """Whether a task may go back to `target`, which it left: that was started anew, or `source` ails."""
     if source is not None and source.health != "ok":
         return True
     return target is not None and started_at(target) > past.last_at

@@ -180,10 +180,15 @@ def test_seconds_count_the_rest_of_the_task_and_its_wait() -> None:
 
 
 def test_what_a_task_said_of_itself_counts_more_than_its_time() -> None:
-    there = here("cpu:.9 cuda-V100:.1")
-    told = replace(held("t", "p", ran_s=25.0, checkpoint_ago_s=3.0), share_done=0.2)
-    done = benefit.share_done(candidate(there.fleet.workers[0], held=told), there)
-    assert done == pytest.approx(0.2 + 3 / 30)
+    there = here("cpu:.9 cpu:.1")
+    source, target = there.fleet.workers
+    slow = candidate(source, held=replace(held("t", "p", ran_s=25.0, checkpoint_ago_s=1.0), share_done=0.2))
+    silent = candidate(source, ran_s=25.0)
+    assert benefit.remaining_s(silent, source, there) == pytest.approx(5.0)
+    assert benefit.remaining_s(slow, source, there) > 40.0  # a fifth took it 24 s
+    assert benefit.remaining_s(slow, target, there) == pytest.approx(0.8 * 30, rel=0.05)
+    assert benefit.analyze(slow, target, there).seconds > 20.0
+    assert benefit.analyze(silent, target, there).seconds == pytest.approx(0.0)
 
 
 def test_a_slowed_worker_is_worth_leaving_for_its_equal() -> None:

@@ -74,8 +74,9 @@ def test_late_moves_outweigh_early_ones() -> None:
     assert memory.history.profiles["p"].success < 0.15
 
 
-def test_a_task_that_finished_first_is_no_failure() -> None:
-    moot = migration("refused", detail="finished")
+@pytest.mark.parametrize("detail", ["finished", "finished on gpu0@h"])
+def test_a_task_that_finished_first_is_no_failure(detail: str) -> None:
+    moot = migration("refused", detail=detail)
     history = learn_migrations(fresh(SETTINGS), [moot], SETTINGS).history
     assert "p" not in history.profiles
     assert (history.initiated, history.successful) == (1, 0)

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from balancer.decide.benefit import score
-from balancer.decide.candidates import Candidate, migratable_tasks
+from balancer.decide.candidates import Candidate, migratable_tasks, slots_by_class
 from balancer.decide.plan import move_id
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.strategies.static import best_class_orders
@@ -66,14 +66,14 @@ def pairs(
     moves: list[Move] = []
     rejected: list[Rejected] = []
     seen: set[str] = set()
+    slots = slots_by_class(situation.fleet)
     targets = [w for w in _workers(situation, imbalance.underloaded) if w.idle_slots > 0]
     for source in islice(_workers(situation, imbalance.overloaded), SOURCES_LIMIT):
-        for candidate in islice(migratable_tasks(source, situation, orders), TASKS_LIMIT):
-            if candidate.task_id in seen:
-                continue
+        found = migratable_tasks(source, situation, orders, slots)
+        for candidate in islice((c for c in found if c.task_id not in seen), TASKS_LIMIT):
             seen.add(candidate.task_id)
-            able = [t for t in targets if t.name != source.name and _can_run(candidate, t)]
-            moves += [_move(candidate, t, situation, imbalance) for t in able[:TARGETS_LIMIT]]
+            able = list(islice((t for t in targets if _may_take(t, candidate)), TARGETS_LIMIT))
+            moves += [_move(candidate, t, situation, imbalance) for t in able]
             if not able:
                 rejected.append(_nowhere(candidate, imbalance))
     return tuple(moves), tuple(rejected)
@@ -84,8 +84,9 @@ def _workers(situation: Situation, names: Sequence[str]) -> Iterator[Worker]:
     return (by_name[name] for name in names if name in by_name)
 
 
-def _can_run(candidate: Candidate, target: Worker) -> bool:
-    return can_run(target.hardware, candidate.profile.needs, worker=target.name)
+def _may_take(target: Worker, candidate: Candidate) -> bool:
+    needs = candidate.profile.needs
+    return target.name != candidate.source.name and can_run(target.hardware, needs, worker=target.name)
 
 
 def _move(candidate: Candidate, target: Worker, situation: Situation, imbalance: Imbalance) -> Move:
