@@ -30,6 +30,10 @@ BACKOFF_CAP_S: Final = 1.0
 SOCKET_TIMEOUT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5.0
 
+#: Connections of one process. kombu allows its channel ten, which a pool of fifty threads that all
+#: save a checkpoint would run out of.
+CONNECTIONS: Final = 1_000
+
 #: kombu transports that keep queues as Redis lists, by the name of their channel's driver.
 DRIVERS: Final = ("redis",)
 
@@ -107,6 +111,7 @@ def _from_broker(app: Any, namespace: str) -> tuple[redis.Redis, Keys]:
 
 def _harden(client: redis.Redis) -> redis.Redis:
     """Answers in bytes, bounded waits, and a few tries with growing pauses on connection errors."""
+    client.connection_pool.max_connections = CONNECTIONS
     options = client.connection_pool.connection_kwargs
     options["decode_responses"] = False
     options["retry"] = Retry(ExponentialWithJitterBackoff(base=0.05, cap=BACKOFF_CAP_S), RETRIES)

@@ -108,7 +108,10 @@ class RedisHandOver:
             raise StoreError(f"worker {move.source} could not be told: {error}") from error
 
     def _move_many(self, move: Move) -> int:
-        """Move `move.count` messages, those served last first, each priority list to its own."""
+        """Move `move.count` messages, those served last, each priority list to its own.
+
+        Their order is kept; only behind messages that wait in the target it is kept batch by batch.
+        """
         if move.source == move.target_queue:
             return 0
         script, keys = self._connection.script("move_queued"), self._connection.keys

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,19 @@ def test_it_survives_connections_that_the_server_closed(redis_url: str, redis_cl
     redis_client.execute_command("CLIENT", "KILL", "ID", ident)
     assert connection.client.ping()
     assert connection.client.client_id() != ident
+    connection.close()
+
+
+def test_fifty_threads_may_use_it_at_once(redis_url: str) -> None:
+    connection = connect(app(redis_url))
+    together = threading.Barrier(50)
+
+    def wait_for_nothing(_: int) -> object:
+        together.wait()
+        return connection.client.blpop("nothing", timeout=0.2)
+
+    with ThreadPoolExecutor(50) as threads:
+        assert list(threads.map(wait_for_nothing, range(50))) == [None] * 50
     connection.close()
 
 
