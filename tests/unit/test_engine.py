@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as trials
+from hypothesis import strategies as st
 
 from balancer.decide import engine, forecast
 from balancer.decide.forecast import SYSTEM
@@ -15,7 +18,7 @@ from balancer.decide.situation import Situation, Strategy, Suggestions
 from balancer.decide.strategies.adaptive import Adaptive
 from balancer.decide.strategies.fixed import Fixed
 from balancer.decide.thresholds import initial
-from balancer.model import Decision, Fleet, Order, Reading, SetAside, Worker
+from balancer.model import Decision, Fleet, Move, Order, Reading, SetAside, Worker
 from balancer.settings import Settings
 from tests.unit.fleets import NOW, held, lane, worker
 
@@ -241,3 +244,41 @@ def test_ten_thousand_workers_are_decided_upon() -> None:
         memory, decision = engine.decide(memory, one, LITERAL, Adaptive(), ())
     assert len(decision.forecasts) == count + 1
     assert len(memory.pending) == forecast.PENDING_LIMIT + 2  # the system's were made at two ticks
+
+
+RUN_S = st.floats(-10, 1e6)
+READINGS = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.floats(0, 1))
+
+
+@st.composite
+def strange_fleets(draw: st.DrawFn) -> list[Fleet]:
+    """A few looks at workers that come, go, ail and report garbage."""
+    looks, at = [], NOW
+    for _ in range(draw(st.integers(1, 7))):
+        at += draw(st.floats(-40, 100))
+        made = [
+            replace(
+                worker("cpu" if i % 2 else "cuda", i, slots=draw(st.integers(0, 2))),
+                reading=Reading(cpu=draw(READINGS), memory=draw(READINGS), temperature_celsius=draw(READINGS)),
+                running=tuple(held(f"t{i}", "p", ran_s=s) for s in draw(st.lists(RUN_S, max_size=1))),
+                health=draw(st.sampled_from(["ok", "degraded", "draining"])),
+            )
+            for i in range(draw(st.integers(0, 4)))
+        ]
+        looks.append(Fleet(at=at, workers=tuple(made), lanes=(lane("p"),) if draw(st.booleans()) else ()))
+    return looks
+
+
+@trials(max_examples=60, deadline=None)
+@given(strange_fleets(), st.sampled_from([Adaptive(), Fixed(), Quiet()]))
+def test_no_fleet_however_strange_breaks_a_tick(looks: list[Fleet], strategy: Strategy) -> None:
+    memory = fresh(LITERAL)
+    flying: tuple[Move, ...] = ()
+    for there in looks:
+        memory, decision = engine.decide(memory, there, LITERAL, strategy, flying)
+        memory = from_document(json.loads(json.dumps(to_document(memory), allow_nan=False)))
+        flying = (*flying, *decision.moves)[-2:]
+        assert 0 <= decision.load.imbalance <= 1
+        assert all(0 <= f.confidence <= 1 for f in decision.forecasts)
+        assert all(m.score.net_benefit > 0 for m in decision.moves if strategy.name == "adaptive")
+        assert [r.at for r in memory.loads] == sorted(r.at for r in memory.loads)
