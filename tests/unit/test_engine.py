@@ -259,7 +259,9 @@ def strange_fleets(draw: st.DrawFn) -> list[Fleet]:
         made = [
             replace(
                 worker("cpu" if i % 2 else "cuda", i, slots=draw(st.integers(0, 2))),
-                reading=Reading(cpu=draw(READINGS), memory=draw(READINGS), temperature_celsius=draw(READINGS)),
+                reading=Reading(
+                    cpu=draw(READINGS), memory=draw(READINGS), temperature_celsius=draw(READINGS)
+                ),
                 running=tuple(held(f"t{i}", "p", ran_s=s) for s in draw(st.lists(RUN_S, max_size=1))),
                 health=draw(st.sampled_from(["ok", "degraded", "draining"])),
             )
