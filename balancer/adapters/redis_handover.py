@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from balancer.adapters.asides import aside, push
+from balancer.adapters.asides import Asides, aside
 from balancer.adapters.documents import read_lane
 from balancer.adapters.message_head import END_BYTES, read_head
 from balancer.adapters.pace import Pace
@@ -39,6 +39,7 @@ class RedisHandOver:
     def __init__(self, connection: Connection, control: Control) -> None:
         self._connection = connection
         self._control = control
+        self._asides = Asides()
         self._pace = Pace(size=100, low=20, high=2_000)
 
     def request(self, move: Move, timeout_s: float) -> int:
@@ -80,9 +81,8 @@ class RedisHandOver:
                 if not is_lane(queue):
                     for place, source in enumerate(self._connection.keys.queue_lists(queue)):
                         moved += self._return_list(queue, source, place, lanes, stays)
-            if stays:
-                seconds, _ = self._connection.client.time()
-                push(self._connection.client, self._connection.keys, stays, float(seconds))
+            seconds, _ = self._connection.client.time()
+            self._asides.tell(self._connection.client, self._connection.keys, stays, float(seconds))
         except (RedisError, OSError) as error:
             raise StoreError(f"stranded messages could not be returned: {error}") from error
         return moved

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from typing import Any
 
 import pytest
 
 from balancer.adapters import beat, documents
+from balancer.adapters.message_head import read_head
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_handover import RedisHandOver
 from balancer.adapters.redis_store import ROUTED_S
@@ -142,3 +145,31 @@ def test_stranded_work_of_thousands_goes_back_in_order(world: RedisWorld) -> Non
     handover = RedisHandOver(world.connection, lambda worker, arguments: None)
     assert handover.return_stranded([direct]) == 3_000
     assert world.contents(lane) == [*(f"t{i}" for i in range(3_000)), "waits"]
+
+
+def test_nothing_is_lost_or_doubled_while_consumers_take_and_moves_go_to_and_fro(world: RedisWorld) -> None:
+    lane, direct, total = lane_queue("p"), direct_queue("a"), 3_000
+    world.lane(lane, TaskProfile(name="p", task="t"))
+    world.client.lpush(lane, *(raw_message(f"t{i}", "p", body="x" * (i % 50)) for i in range(total)))
+    taken: list[bytes] = []
+
+    def consume() -> None:
+        while len(taken) < total:
+            if answer := world.client.brpop([lane, direct], timeout=0.2):
+                taken.append(answer[1])
+
+    consumers = [threading.Thread(target=consume) for _ in range(2)]
+    for consumer in consumers:
+        consumer.start()
+    chance, rounds = random.Random(3), 0
+    while len(taken) < total and rounds < 20_000:
+        rounds += 1
+        world.handover.request(move("queued", lane, direct, count=chance.randrange(1, 300)), 60)
+        world.handover.request(move("queued", direct, lane, task_id=f"t{chance.randrange(total)}"), 60)
+        if rounds % 3 == 0:
+            world.handover.return_stranded([direct])
+    for consumer in consumers:
+        consumer.join(30)
+    heads = [read_head(raw) for raw in taken]
+    assert sorted(h.task_id for h in heads if h) == sorted(f"t{i}" for i in range(total))
+    assert world.client.llen(lane) + world.client.llen(direct) == 0

@@ -231,3 +231,11 @@ def test_a_redis_that_is_gone_is_a_store_error() -> None:
         for call in calls[:2] + calls[3:]:
             with pytest.raises(StoreError):
                 call()
+
+
+def test_a_stranded_message_of_no_known_lane_is_told_once(world: RedisWorld) -> None:
+    world.client.lpush("bal.worker.gone", raw_message("lost", "nobody's"))
+    for _ in range(3):
+        assert world.handover.return_stranded(["bal.worker.gone"]) == 0
+    (told,) = (json.loads(raw) for raw in world.client.lrange(world.keys.asides, 0, -1))
+    assert (told["source"], told["reason"]) == ("queue bal.worker.gone", "a message of no known lane stays")
