@@ -85,7 +85,8 @@ def declarations(task: Any, settings: Settings, name: str) -> dict[str, Any]:
     found = {}
     if task is not None and getattr(task, "balanced", False):
         # Statically: a function given as `profile=` or `size=` must not become a bound method.
-        given = {key: inspect.getattr_static(task, key, None) for key in DECLARATIONS}
+        attributes = {key: f"declared_{key}" if key == "priority" else key for key in DECLARATIONS}
+        given = {key: inspect.getattr_static(task, name, None) for key, name in attributes.items()}
         found = {
             key: value.__func__ if isinstance(value, staticmethod) else value
             for key, value in given.items()

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from balancer.decide.order import ranked
 from celery.utils.log import get_logger
 from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import RedisError
 
 from balancer.adapters.documents import read_order
 from balancer.adapters.redis_connection import Connection
+from balancer.decide.order import ranked
 from balancer.errors import BalancerError
 from balancer.model import Hardware, Order, Reading, TaskProfile
 from balancer.routing import can_run, class_queue, direct_queue, is_lane, strike_reason
@@ -89,7 +89,8 @@ class LaneFollower:
             return sorted(able, key=lambda queue: heads.get(queue) or float("inf"))
         now = time.time()
         oldest = {queue: now - at for queue, at in heads.items() if at is not None}
-        chosen = [queue for queue in ranked(self.order, waiting, oldest) if queue in able]
+        speed = self.order.speeds.get(self.worker, 1.0)
+        chosen = [queue for queue in ranked(self.order, waiting, oldest, speed) if queue in able]
         if self.order.exclusive:
             return chosen
         known = {offer.queue for offer in self.order.offers}

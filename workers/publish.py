@@ -111,9 +111,9 @@ class LaneRouter:
             declared = declarations(task or self.app.tasks.get(name), self.settings, name)
             chosen = (options.get("headers") or {}).get("balancer") or {}
             profile = profile_name(declared, name, args, kwargs, chosen.get("profile"))
-            return {
-                "queue": plain_queue(self.lanes.enter(profile_of(declared, name, profile, self.settings)))
-            }
+            queue = plain_queue(self.lanes.enter(profile_of(declared, name, profile, self.settings)))
+            priority = declared.get("priority")
+            return {"queue": queue} if priority is None else {"queue": queue, "priority": int(priority)}
         except Exception:
             logger.exception("task %s goes the way plain Celery would send it: no lane could be found", name)
             return None

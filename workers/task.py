@@ -77,12 +77,21 @@ class BalancedMixin:
     #: How checkpoints are encoded: "pickle" (any Python state) or a kombu serializer's name.
     checkpoint_serializer: ClassVar[str] = "pickle"
 
+    #: The declared `priority`, which the router gives to the message: Celery deprecates it on a class.
+    declared_priority: ClassVar[int | None] = None
+
     # Given by celery.Task.
     app: Any
     name: Any
     request: Any
     serializer: Any
     run: Callable[..., Any]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "priority" in cls.__dict__:
+            cls.declared_priority = cls.__dict__["priority"]
+            del cls.priority  # type: ignore[attr-defined]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request

@@ -1,15 +1,35 @@
-"""A Redis of its own for each module of system tests: workers outlive a single test."""
+"""A Redis for real workers, and the app under test as a client of it sees it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
+import redis
 
 from balancer.adapters.embedded_redis import EmbeddedRedis
 
 
-@pytest.fixture(scope="module")
-def module_redis_url() -> Iterator[str]:
+@pytest.fixture(scope="session")
+def system_server() -> Iterator[EmbeddedRedis]:
     with EmbeddedRedis() as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture(scope="module")
+def module_redis_url(system_server: EmbeddedRedis) -> str:
+    """Its URL, empty at the start of a module: workers outlive a single test."""
+    with redis.Redis.from_url(system_server.url) as client:
+        client.flushall()
+    return system_server.url
+
+
+@pytest.fixture(scope="session")
+def tasks(system_server: EmbeddedRedis) -> ModuleType:
+    """The app's module in this process; imported once, since task names are the process's own."""
+    os.environ["BALANCER_TEST_URL"] = system_server.url
+    import tests.system.fleet_app as module
+
+    return module

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from tests.waiting import wait_until
 
 from balancer.adapters.redis_keys import Keys
+from tests.waiting import wait_until
 
 
 class FleetUnderTest:
@@ -109,6 +109,15 @@ class FleetUnderTest:
         raw = self.client.hget(self.keys.holds, f"{worker}@test") or b""
         return task_id.encode() in raw.partition(b'"reserved"')[2]
 
+    def waiting(self, queue: str) -> int:
+        return sum(int(self.client.llen(key)) for key in self.keys.queue_lists(queue))
+
+    def requeue(self, source: str, target: str) -> None:
+        """What a person would do by hand: all that waits in one queue goes to another."""
+        for key, to in zip(self.keys.queue_lists(source), self.keys.queue_lists(target), strict=True):
+            while self.client.lmove(key, to, "RIGHT", "LEFT") is not None:
+                pass
+
     def moved_events(self, task_id: str) -> list[bytes]:
         return [
             fields[b"e"]
@@ -118,6 +127,11 @@ class FleetUnderTest:
 
     def finishes(self, task_id: str) -> int:
         return int(self.ledger.llen(f"finished:{task_id}"))
+
+    def finished_once(self, task_id: str) -> None:
+        """The independent ledger saw one completion; it is told just after the client."""
+        wait_until(lambda: self.finishes(task_id) > 0, f"{task_id} completes")
+        assert self.finishes(task_id) == 1
 
 
 @contextmanager

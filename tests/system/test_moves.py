@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from celery import chord
-from tests.waiting import wait_until
 
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_handover import RedisHandOver
 from balancer.model import Move, Score
 from balancer.routing import class_queue, direct_queue
 from tests.system.fleet import FleetUnderTest, fleet, states_until_ready
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -31,18 +31,6 @@ def movers(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> I
         under_test.worker("b")
         under_test.ready("a", "b")
         yield under_test
-
-
-@pytest.fixture(scope="module")
-def tasks(module_redis_url: str) -> Iterator[Any]:
-    """The app's module in this process, on the same broker."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BALANCER_TEST_URL", module_redis_url)
-        import importlib
-
-        import tests.system.fleet_app as module
-
-        yield importlib.reload(module)
 
 
 def hand_over(app: Any) -> RedisHandOver:
@@ -101,26 +89,23 @@ def once(movers: FleetUnderTest, tasks: Any, kind: str, shape: str, number: int)
         wait_until(lambda: movers.runs_on(blocker.id, "a"), "the blocker holds a's slot")
     task_id, result, expected = publish(tasks, shape, queue, number)
     where = {
-        "queued": lambda: (
-            movers.client.llen(NOWHERE)
-            + movers.client.llen(NOWHERE + "\x06\x163")
-            + movers.client.llen(NOWHERE + "\x06\x169")
-            > 0
-        ),
+        "queued": lambda: movers.waiting(NOWHERE) > 0,
         "reserved": lambda: movers.reserved_by(task_id, "a"),
         "running": lambda: movers.runs_on(task_id, "a"),
     }[kind]
     wait_until(where, f"{task_id} is {kind}; {movers.said('a')}")
     hand_over(tasks.app).request(move(kind, task_id, source, number), timeout_s=30)
     seen: set[str] = set()
+    wait_until(lambda: movers.finishes(task_id) > 0, f"{task_id} completes; {movers.said('a', 'b')}", timeout_s=30)
+    # Only now: the worker it left may have taken what comes after it into its slots, behind the gate.
+    movers.ledger.set(f"open:{gate_name}", 1)
     wait_until(
         states_until_ready(result, seen),
         f"{kind} {shape} {number} ends; {movers.said('a', 'b')}",
         timeout_s=30,
     )
-    movers.ledger.set(f"open:{gate_name}", 1)
     assert result.get(timeout=5) == expected
-    assert movers.finishes(task_id) == 1
+    movers.finished_once(task_id)
     assert seen <= CLIENT_MAY_SEE
     assert movers.ledger.lrange(f"started:{task_id}", 0, -1)[-1] == "b@test"
     assert movers.ledger.lrange(f"step:{task_id}", 0, -1) == [str(i + 1) for i in range(STEPS)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 from collections.abc import Iterator
@@ -30,15 +29,6 @@ def pair(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield under_test
 
 
-@pytest.fixture(scope="module")
-def tasks(module_redis_url: str) -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BALANCER_TEST_URL", module_redis_url)
-        import tests.system.fleet_app as module
-
-        yield importlib.reload(module)
-
-
 def test_canvas(pair: FleetUnderTest, tasks: Any) -> None:
     add, total = tasks.add, tasks.total
     assert chain(add.s(1, other=1), add.s(other=2), add.s(other=3))().get(timeout=20) == 7
@@ -59,7 +49,7 @@ def test_undeclared_and_outside_tasks(pair: FleetUnderTest, tasks: Any) -> None:
     result = tasks.outside.delay(4)
     assert result.get(timeout=20) == 12
     assert pair.client.hexists(pair.keys.lanes, lane_queue("outside"))
-    assert pair.fence(result.id)["state"] == "done"
+    wait_until(lambda: pair.fence(result.id)["state"] == "done", "its fence is settled")
 
 
 def test_eta_expiry_and_ignored_results(pair: FleetUnderTest, tasks: Any) -> None:
@@ -88,11 +78,11 @@ def test_a_lost_pool_process_runs_its_task_again_from_the_checkpoint(
 ) -> None:
     result = tasks.step.apply_async((0,), {"steps": 40}, queue=direct_queue("a@test"))
     wait_until(lambda: pair.ledger.llen(f"step:{result.id}") >= 5, "some steps are done")
-    busy = [child for child in psutil.Process(pair.processes["a"].pid).children(recursive=True)]
+    busy = psutil.Process(pair.processes["a"].pid).children(recursive=True)
     for child in busy:
         os.kill(child.pid, signal.SIGKILL)
     assert result.get(timeout=60) == 40
-    assert pair.finishes(result.id) == 1
+    pair.finished_once(result.id)
     steps = [int(s) for s in pair.ledger.lrange(f"step:{result.id}", 0, -1)]
     assert len(steps) <= 41
     assert sorted(set(steps)) == list(range(1, 41))
@@ -106,6 +96,7 @@ def test_hardware_that_is_not_there_is_refused_at_start(pair: FleetUnderTest) ->
 
 
 def test_a_killed_workers_task_comes_back_and_ends_once(pair: FleetUnderTest, tasks: Any) -> None:
+    assert tasks.step.delay(0).get(timeout=20) == 1  # enters the lane
     pair.worker("k")
     pair.ready("k")
     wait_until(lambda: bool(pair.client.zcard(pair.keys.alive) >= 3), "three workers are alive")
@@ -115,30 +106,31 @@ def test_a_killed_workers_task_comes_back_and_ends_once(pair: FleetUnderTest, ta
     # Its own direct queue is served by nobody now: the broker gives the message back there, and the
     # balancer would return it to its lane. Here a person does.
     wait_until(
-        lambda: pair.client.llen(direct_queue("k@test") + "\x06\x163") == 1,
+        lambda: pair.waiting(direct_queue("k@test")) == 1,
         "the delivery lapses",
         timeout_s=40,
     )
-    pair.client.rename(direct_queue("k@test") + "\x06\x163", lane_queue("tests.step") + "\x06\x163")
+    pair.requeue(direct_queue("k@test"), lane_queue("tests.step"))
     assert result.get(timeout=60) == 60
-    assert pair.finishes(result.id) == 1
+    pair.finished_once(result.id)
     assert pair.ledger.lrange(f"started:{result.id}", 0, -1)[0] == "k@test"
 
 
 def test_a_frozen_worker_that_thaws_does_not_finish_what_another_finished(
     pair: FleetUnderTest, tasks: Any
 ) -> None:
+    assert tasks.step.delay(0).get(timeout=20) == 1  # enters the lane
     process = pair.worker("f", pool="threads")
     pair.ready("f")
     result = tasks.step.apply_async((0,), {"steps": 40}, queue=direct_queue("f@test"))
     wait_until(lambda: pair.ledger.llen(f"step:{result.id}") >= 3, "it runs on f")
     os.kill(process.pid, signal.SIGSTOP)
     wait_until(
-        lambda: pair.client.llen(direct_queue("f@test") + "\x06\x163") == 1,
+        lambda: pair.waiting(direct_queue("f@test")) == 1,
         "the delivery lapses",
         timeout_s=40,
     )
-    pair.client.rename(direct_queue("f@test") + "\x06\x163", lane_queue("tests.step") + "\x06\x163")
+    pair.requeue(direct_queue("f@test"), lane_queue("tests.step"))
     assert result.get(timeout=60) == 40
     os.kill(process.pid, signal.SIGCONT)
     wait_until(
@@ -146,4 +138,4 @@ def test_a_frozen_worker_that_thaws_does_not_finish_what_another_finished(
         "the thawed copy is refused",
         timeout_s=30,
     )
-    assert pair.finishes(result.id) == 1
+    pair.finished_once(result.id)
