@@ -101,7 +101,6 @@ class EmbeddedRedis:
     def __init__(self, binary: str = "") -> None:
         self.binary = binary or find().binary
         self.url = ""
-        self._folder = ""
         self._keeper: _Keeper | None = None
 
     def __enter__(self) -> EmbeddedRedis:
@@ -119,30 +118,22 @@ class EmbeddedRedis:
 
     def start(self) -> str:
         """Start the server and wait until it answers; returns its URL."""
-        self._folder = tempfile.mkdtemp(prefix="balancer-redis-")
         said = ""
         for _ in range(3):  # another process may take the port between the look and the start
             port, password = _free_port(), secrets.token_urlsafe(24)
             self.url = f"redis://:{password}@127.0.0.1:{port}/0"
-            self._keeper = _Keeper(self.binary, _configuration(port, password, self._folder))
+            self._keeper = _Keeper(self.binary, _configuration(port, password))
             if self._answers():
                 return self.url
-            said = self._last_words()
-            self._end_server()
-        self.stop()
+            said = self._keeper.last_words()
+            self.stop()
         raise NoRedisError(f"{self.binary} does not start: {said or 'it says nothing'}")
 
     def stop(self) -> None:
-        """End the server, and leave nothing behind."""
-        self._end_server()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder, self.url = "", ""
-
-    def _end_server(self) -> None:
+        """End the server; nothing is left behind."""
         if self._keeper is not None:
             self._keeper.end()
-        self._keeper = None
+        self._keeper, self.url = None, ""
 
     def _answers(self) -> bool:
         assert self._keeper is not None
@@ -157,11 +148,6 @@ class EmbeddedRedis:
                     return process.poll() is None
         return False
 
-    def _last_words(self) -> str:
-        log = Path(self._folder) / "log"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return " / ".join(lines[-3:])
-
 
 class _Keeper:
     """Starts the server from a thread that lives as long as this process.
@@ -175,6 +161,8 @@ class _Keeper:
         self._configuration = configuration.encode()
         self._started = threading.Event()
         self._error: OSError | None = None
+        # Without a name, so that it is gone with its last user.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._watcher: subprocess.Popen[bytes] | None = None
         self.process: subprocess.Popen[bytes]
         self._thread = threading.Thread(target=self._keep, name="embedded-redis", daemon=True)
@@ -186,8 +174,8 @@ class _Keeper:
     def _keep(self) -> None:
         try:
             self.process = subprocess.Popen(
-                [self._binary, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent(),
+                [self._binary, "-"], stdin=subprocess.PIPE, stdout=self._log,
+                stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent(),
             )
         except OSError as error:
             self._error = error
@@ -204,7 +192,13 @@ class _Keeper:
         self._started.set()
         self.process.wait()
 
+    def last_words(self) -> str:
+        """The last lines the server wrote."""
+        self._log.seek(0)
+        return " / ".join(self._log.read().decode(errors="replace").splitlines()[-3:])
+
     def end(self) -> None:
+        """End the server, and wait for it."""
         self.process.terminate()
         try:
             self.process.wait(STOP_S)
@@ -215,6 +209,7 @@ class _Keeper:
             self._watcher.stdin.close()
             self._watcher.wait()
         self._thread.join()
+        self._log.close()
 
 
 def watch_parent(pid: int) -> subprocess.Popen[bytes]:
@@ -240,11 +235,11 @@ def _die_with_parent() -> Callable[[], None] | None:
     return ask
 
 
-def _configuration(port: int, password: str, folder: str) -> str:
+def _configuration(port: int, password: str) -> str:
     """The server's configuration: given on its standard input, so that no `ps` shows the password."""
     return "\n".join((
         "bind 127.0.0.1", f"port {port}", f"requirepass {password}", "protected-mode yes",
-        'save ""', "appendonly no", f'dir "{folder}"', f'logfile "{folder}/log"', "daemonize no", "",
+        'save ""', "appendonly no", f'dir "{tempfile.gettempdir()}"', 'logfile ""', "daemonize no", "",
     ))
 
 
