@@ -4,7 +4,8 @@
     get_load_balancer_stats(app)
 
 With an app they go to the balancer that runs in this process (beat's thread, `celery balancer
-run`); statistics are also there without one, read from what the working balancer has left in Redis.
+run`), and where there is none through Redis: what is told reaches the balancer that works in its
+next turn, and statistics are read from what it has left.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any
 from celery import Celery
 
 from balancer import wiring
-from balancer.errors import BalancerError
+from balancer.adapters import redis_events
 from balancer.loop import AdaptiveLoadBalancer
+from balancer.model import Event, MetricsTold, TaskLeft
+from balancer.outside import checked_metrics
 from balancer.service import running_balancer
 
 
@@ -31,23 +34,28 @@ def get_load_balancer_stats(where: Celery | AdaptiveLoadBalancer) -> dict[str, A
 
 def handle_task_cancelled_for_migration(where: Celery | AdaptiveLoadBalancer, task_id: str,
                                         source_worker_id: str) -> None:
-    """A task was cancelled on its worker so that it can move. Raises `BalancerError` without a balancer."""
-    _needed(where).task_cancelled_for_migration(task_id, source_worker_id)
+    """A task was cancelled on its worker so that it can move: its move counts as handed over."""
+    balancer = _running(where)
+    if balancer is not None:
+        balancer.task_cancelled_for_migration(task_id, source_worker_id)
+    else:
+        _tell(where, TaskLeft(at=0.0, task_id=task_id, worker=source_worker_id))
 
 
 def update_worker_performance(where: Celery | AdaptiveLoadBalancer, worker_id: str,
                               metrics: Mapping[str, Any]) -> None:
-    """Metrics of a worker from outside. Raises `BalancerError` for garbage and without a balancer."""
-    _needed(where).worker_performance(worker_id, metrics)
+    """Metrics of a worker from outside, by the names of `Reading`. Raises `BalancerError` for garbage."""
+    balancer = _running(where)
+    if balancer is not None:
+        balancer.worker_performance(worker_id, metrics)
+    else:
+        _tell(where, MetricsTold(at=0.0, worker=worker_id, values=checked_metrics(worker_id, metrics)))
 
 
 def _running(where: Celery | AdaptiveLoadBalancer) -> AdaptiveLoadBalancer | None:
     return where if isinstance(where, AdaptiveLoadBalancer) else running_balancer(where)
 
 
-def _needed(where: Celery | AdaptiveLoadBalancer) -> AdaptiveLoadBalancer:
-    balancer = _running(where)
-    if balancer is None:
-        raise BalancerError("no balancer runs in this process: call this where beat or "
-                            "`celery balancer run` runs, or give the balancer itself")
-    return balancer
+def _tell(app: Celery, event: Event) -> None:
+    """Through Redis: the balancer that works hears it in its next turn."""
+    redis_events.tell(wiring.connection_of(app, wiring.settings_of(app)), event)

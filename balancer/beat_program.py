@@ -42,7 +42,8 @@ class BalancedBeat(Beat):  # type: ignore[misc]
         wanted = given.pop("wanted", None) is not False
         try:
             settings = wiring.settings_of(self.app, given)
-            wiring.strategy_of(settings)
+            if wanted:
+                wiring.strategy_of(settings)
         except SettingError as error:
             raise click.UsageError(str(error)) from error
         app = self.app

@@ -18,7 +18,7 @@ from balancer import ledger_rows, migration, state
 from balancer.decide import benefit, candidates, cost, engine, learn
 from balancer.decide.candidates import Candidate
 from balancer.decide.situation import Situation, Strategy
-from balancer.errors import StoreError
+from balancer.errors import BalancerError, StoreError
 from balancer.migration import Cancel, Command, Request
 from balancer.model import (
     Decision,
@@ -26,10 +26,12 @@ from balancer.model import (
     Fleet,
     Forecast,
     Imbalance,
+    MetricsTold,
     Migration,
     Move,
     Order,
     SetAside,
+    TaskLeft,
     Thresholds,
     Worker,
 )
@@ -60,6 +62,7 @@ class AdaptiveLoadBalancer:
         self._standing = Standing(state=state.fresh(settings))
         self._lock = RLock()
         self._waits_for: str | None = None
+        self._last_fault = ""
 
     @property
     def standing(self) -> Standing:
@@ -196,14 +199,18 @@ class AdaptiveLoadBalancer:
         self._outside.tell_reading(worker_id, metrics, self._now() + lasts_s, self._standing.fleet)
 
     def _take_turn(self, schedule: Schedule, now: float) -> bool:
-        """A turn that may fail: `False` when it raised, which is logged."""
+        """A turn that may fail: `False` when it raised, which is logged, a new fault with its traceback."""
         whole = schedule.whole_due(now)
         try:
             if self.turn(whole=whole) and whole:
                 schedule.whole_done(now)
-        except Exception:
-            log.exception("a turn of the balancer failed; it goes on with the next")
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            log.error("a turn of the balancer failed; it goes on with the next (%s)", fault,
+                      exc_info=fault != self._last_fault)
+            self._last_fault = fault
             return False
+        self._last_fault = ""
         return True
 
     def _pause(self, began: float, faults: int) -> float:
@@ -251,8 +258,9 @@ class AdaptiveLoadBalancer:
 
     def _follow_moves(self, fleet: Fleet) -> tuple[tuple[Event, ...], tuple[Command, ...]]:
         """Step 7: hear what workers say, learn from it, and end moves that have ended or never will."""
+        cursor, heard = self.ports.store.events(self._standing.state.memory.cursor)
+        self._hear_outsiders(heard)
         now = self._standing
-        cursor, heard = self.ports.store.events(now.state.memory.cursor)
         told = self._outside.answers(now.state.migrations, fleet.at, self.settings.check_interval)
         events = (*heard, *told)
         followed, commands = migration.follow(
@@ -271,6 +279,19 @@ class AdaptiveLoadBalancer:
             successful=now.successful + sum(m.successful for m in ended),
         )
         return events, commands
+
+    def _hear_outsiders(self, events: Sequence[Event]) -> None:
+        """Put what other processes told through the stream where what is told in this one lies."""
+        lasts_s = self.settings.check_interval + self.settings.heartbeat_ttl
+        for event in events:
+            if isinstance(event, TaskLeft):
+                self._outside.tell_departure(event.task_id, event.worker, event.at)
+            elif isinstance(event, MetricsTold):
+                try:
+                    self._outside.tell_reading(event.worker, event.values, event.at + lasts_s)
+                except BalancerError as error:
+                    self._standing = self._standing.with_aside(
+                        SetAside(source=f"metrics of {event.worker}", reason=str(error)))
 
     def _price(self, fleet: Fleet) -> tuple[Order, ...]:
         now = self._standing.state

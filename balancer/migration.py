@@ -20,6 +20,7 @@ from typing import Final
 from balancer.model import (
     Event,
     HandedOver,
+    MetricsTold,
     Migration,
     MigrationState,
     Move,
@@ -76,7 +77,7 @@ def advance(migration: Migration, event: Event) -> Step:
     An answer with another move's id is stale and dropped; a run that began or ended before the
     move was decided says nothing about it, except that a task which has finished will not come.
     """
-    if not migration.in_flight or event.task_id != migration.move.task_id or not event.task_id:
+    if not migration.in_flight or not _about(event) or _about(event) != migration.move.task_id:
         return migration, ()
     if isinstance(event, HandedOver) and event.move_id == migration.move.move_id:
         return _handed_over(migration, event)
@@ -117,7 +118,7 @@ def advance_all(migrations: Iterable[Migration],
     """Every migration after all events in their order, and the commands that follow."""
     by_task: dict[str, list[Event]] = {}
     for event in events:
-        by_task.setdefault(event.task_id, []).append(event)
+        by_task.setdefault(_about(event), []).append(event)
     advanced: list[Migration] = []
     commands: list[Command] = []
     for migration in migrations:
@@ -140,6 +141,11 @@ def follow(migrations: Iterable[Migration], events: Iterable[Event], *, now: flo
         commands = (*commands, *withdrawn, *expired)
         followed.append(migration)
     return tuple(followed), commands
+
+
+def _about(event: Event) -> str:
+    """The task an event tells of; empty when it tells of none."""
+    return "" if isinstance(event, MetricsTold) else event.task_id
 
 
 def _without_gone(migration: Migration, now: float, alive: Container[str]) -> Step:

@@ -15,7 +15,16 @@ from balancer.model.decision import (
     Thresholds,
     WorkloadTrend,
 )
-from balancer.model.events import Duplicate, Event, HandedOver, Refused, RunFinished, RunStarted
+from balancer.model.events import (
+    Duplicate,
+    Event,
+    HandedOver,
+    MetricsTold,
+    Refused,
+    RunFinished,
+    RunStarted,
+    TaskLeft,
+)
 from balancer.model.fleet import Fleet, Lane, QueuedTask, SetAside
 from balancer.model.hardware import HARDWARE_PROFILES, KINDS, Hardware, HardwareProfile, Kind, as_kind
 from balancer.model.migration import IN_FLIGHT, Migration, MigrationState
@@ -41,6 +50,7 @@ __all__ = [
     "Kind",
     "Lane",
     "LaneOffer",
+    "MetricsTold",
     "Migration",
     "MigrationState",
     "Move",
@@ -56,6 +66,7 @@ __all__ = [
     "Score",
     "SetAside",
     "SystemLoad",
+    "TaskLeft",
     "TaskProfile",
     "Thresholds",
     "Worker",

@@ -6,6 +6,7 @@ balancer learns durations and how moves end.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -77,4 +78,22 @@ class Duplicate:
     reason: str
 
 
-Event = RunStarted | RunFinished | HandedOver | Refused | Duplicate
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLeft:
+    """Somebody outside says that a task was cancelled on its worker so that it can move."""
+
+    at: float
+    task_id: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsTold:
+    """Somebody outside knows metrics of a worker better; names as in `Reading`, `None` is unknown."""
+
+    at: float
+    worker: str
+    values: Mapping[str, float | None]
+
+
+Event = RunStarted | RunFinished | HandedOver | Refused | Duplicate | TaskLeft | MetricsTold

@@ -18,7 +18,16 @@ from balancer.adapters.duckdb_ledger import read
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import BalancerError
 from balancer.loop import AdaptiveLoadBalancer
-from balancer.model import Hardware, HeldTask, Needs, QueuedTask, Reading, RunFinished, TaskProfile
+from balancer.model import (
+    Hardware,
+    HeldTask,
+    MetricsTold,
+    Needs,
+    QueuedTask,
+    Reading,
+    RunFinished,
+    TaskProfile,
+)
 from balancer.routing import direct_queue, lane_queue
 from balancer.service import SERVICES, BalancerService
 from tests.contract.worlds import RedisWorld, worker
@@ -156,8 +165,25 @@ def test_statistics_are_there_without_a_balancer_in_this_process(balancer: Adapt
     stats = api.get_load_balancer_stats(app)
     assert (stats["worker_count"], stats["works_here"]) == (2, False)
     assert json.loads(command(app, "stats").output)["worker_count"] == 2
-    with pytest.raises(BalancerError, match="no balancer runs in this process"):
-        api.update_worker_performance(app, "gpu@h", {"gpu": 0.5})
+
+
+def test_what_another_process_tells_reaches_the_balancer_that_works(
+        balancer: AdaptiveLoadBalancer, app: Celery, redis_world: RedisWorld) -> None:
+    balancer.turn()
+    api.update_worker_performance(app, "gpu@h", {"gpu": 0.75, "power_w": None})
+    with pytest.raises(BalancerError, match=r"did you mean 0\.85"):
+        api.update_worker_performance(app, "gpu@h", {"gpu": 85})
+    balancer.turn(whole=False)
+    seen = balancer.update_performance_metrics().worker("gpu@h")
+    assert seen is not None
+    assert (seen.reading.gpu, seen.reading.power_w) == (0.75, None)
+    redis_world.tell(MetricsTold(at=0.0, worker="gpu@h", values={"gpus": 1.0}))
+    api.handle_task_cancelled_for_migration(app, "t1", "cpu@h")
+    decision = balancer.balance_load()
+    assert decision is not None
+    assert [a.source for a in decision.set_aside] == ["metrics of gpu@h"]
+    departures = balancer._outside._departures
+    assert [(d.task_id, d.worker) for d in departures] == [("t1", "cpu@h")]
 
 
 def test_a_service_runs_in_a_thread_and_gives_the_lease_back(app: Celery, redis_world: RedisWorld) -> None:

@@ -15,6 +15,7 @@ from balancer.model import (
     Duplicate,
     Event,
     HandedOver,
+    MetricsTold,
     Migration,
     Move,
     MoveKind,
@@ -74,6 +75,7 @@ EVENTS: dict[str, Event] = {
     "moved from elsewhere": finished("third@h", "moved"),
     "duplicate": Duplicate(at=AT + 1, task_id="t1", worker="fast@h", reason="held"),
     "another task": began("fast@h", task_id="t2"),
+    "metrics from outside": MetricsTold(at=AT + 1, worker="slow@h", values={"cpu": 0.5}),
 }
 
 # state and event → (state after, is the request withdrawn?)
@@ -100,6 +102,8 @@ TABLE: dict[tuple[str, str], tuple[str, bool]] = {
     ("requested", "moved from elsewhere"): ("requested", False),
     ("requested", "duplicate"): ("requested", False),
     ("requested", "another task"): ("requested", False),
+    ("requested", "metrics from outside"): ("requested", False),
+    ("handed_over", "metrics from outside"): ("handed_over", False),
     ("handed_over", "handed over"): ("handed_over", False),
     ("handed_over", "handed over, another move"): ("handed_over", False),
     ("handed_over", "refused"): ("handed_over", False),
