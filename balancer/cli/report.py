@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from balancer import wiring
 from balancer.adapters.duckdb_ledger import read
 from balancer.errors import BalancerError
 from balancer.report.charts import METRICS, Picture, build, metric
@@ -130,7 +131,7 @@ def _ledger(ctx: click.Context, given: str | None) -> str:
     if given:
         return given
     app = getattr(ctx.obj, "app", None)
-    return str(app.conf.get("balancer_db_path", DEFAULT_PATH)) if app is not None else DEFAULT_PATH
+    return DEFAULT_PATH if app is None else wiring.settings_of(app).db_path
 
 
 def _reader(path: str) -> Ask:

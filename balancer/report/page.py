@@ -58,11 +58,10 @@ def picture_page(name: str, spec: Mapping[str, Any], *, ledger: str, now: float)
 
 
 def _document(title: str, lead: str, body: Sequence[str], specs: Mapping[str, Mapping[str, Any]]) -> str:
-    scripts = ""
-    if specs:
-        looks = {"light": config(dark=False), "dark": config(dark=True)}
-        own = f"{{\nconst specs = {_json(specs)};\nconst looks = {_json(looks)};\n{_asset('page.js')}}}"
-        scripts = f"<script>{javascript()}</script>\n<script>{own}</script>"
+    looks = {"light": config(dark=False), "dark": config(dark=True)}
+    own = f"{{\nconst specs = {_json(specs)};\nconst looks = {_json(looks)};\n{_asset('page.js')}}}"
+    drawing = f"<script>{javascript()}</script>\n" if specs else ""
+    scripts = f"{drawing}<script>{own}</script>"
     return Template(_asset("page.html")).substitute(
         title=html.escape(title), style=_asset("page.css"), lead=lead, body="\n".join(body), scripts=scripts
     )
@@ -95,11 +94,9 @@ def _table(table: Table) -> str:
 
 def _decisions(ask: Ask, span: Window) -> str:
     rows = answer(ask, "decisions", span, limit=DECISIONS + 1)
-    more = (
-        f" The latest {DECISIONS}; the ledger's table <code>decisions</code> has all."
-        if len(rows) > DECISIONS
-        else ""
-    )
+    more = ""
+    if len(rows) > DECISIONS:
+        more = f" These are the latest {DECISIONS}; the ledger's table <code>decisions</code> has all."
     if not rows:
         return "<section><h2>Decisions</h2><p>Nothing has been decided yet.</p></section>"
     head = "".join(f"<th>{name}</th>" for name in _DECISION_HEAD)

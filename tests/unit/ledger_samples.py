@@ -1,6 +1,6 @@
 """A ledger as a small fleet would leave it, made of real records: for the tests of the report.
 
-Run as a script it writes one to look at: `python tests/unit/ledger_samples.py FILE [SPAN_S]`.
+Run as a script it writes one to look at: `python -m tests.unit.ledger_samples FILE [SPAN_S]`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 import random
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from balancer import ledger_rows
-from balancer.adapters.duckdb_ledger import DuckDBLedger
+from balancer.adapters.duckdb_ledger import DuckDBLedger, read
 from balancer.model import (
     Decision,
     Fleet,
@@ -34,6 +37,7 @@ from balancer.model import (
     Worker,
     WorkloadTrend,
 )
+from balancer.report.questions import Ask, Rows, Window, window
 from balancer.settings import Settings
 
 START = 1_767_268_800.0  # 2026-01-01 12:00 UTC
@@ -74,6 +78,22 @@ def write_sample(path: str, sample: Sample | None = None) -> Sample:
     if not DuckDBLedger(path).record(ledger_rows.merge(*rows)):
         raise RuntimeError(f"cannot write {path}")
     return sample
+
+
+def asking(path: Path) -> Ask:
+    """A reader of the ledger at `path`, as the commands have it."""
+
+    def ask(statement: str, params: Mapping[str, Any]) -> Rows:
+        return read(str(path), statement, params)
+
+    return ask
+
+
+def whole(ask: Ask) -> Window:
+    """All the time that the ledger covers."""
+    span = window(ask, now=START)
+    assert span is not None, "the ledger is not empty"
+    return span
 
 
 def _tick(at: float, sample: Sample, dice: random.Random) -> ledger_rows.Rows:

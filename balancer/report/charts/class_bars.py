@@ -40,4 +40,4 @@ def class_bars(
         )
         .properties(width=WIDTH - 90, height=200)
     )
-    return Picture(chart=zoomed([chart], interactive)[0], datasets={"runs": bars})
+    return Picture(chart=zoomed(chart, interactive), datasets={"runs": bars})

@@ -6,7 +6,7 @@ import altair as alt
 
 from balancer.report.charts import Picture
 from balancer.report.charts.parts import amount, data, title
-from balancer.report.palette import GREEN, ORANGE, WIDTH
+from balancer.report.palette import GREEN, GREY, ORANGE, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
 
 #: Where benefits go beyond this, the axis is a symmetric logarithm.
@@ -24,7 +24,7 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     line = [{"cost": 0.0, "benefit": 0.0}, {"cost": costs, "benefit": costs}]
     points = _points(rows, costs, kind, interactive)
     even = (
-        alt.Chart(data("even")).mark_line(strokeDash=[4, 4], color="#8c8c8c", clip=interactive)
+        alt.Chart(data("even")).mark_line(strokeDash=[4, 4], color=GREY, clip=interactive)
         .encode(x="cost:Q", y="benefit:Q")
     )  # fmt: skip
     chart = alt.layer(even, points, title=title("cost_benefit", _sentence(rows)))
@@ -52,7 +52,7 @@ def _points(rows: Rows, costs: float, kind: str, interactive: bool) -> alt.Chart
                 "cost:Q",
                 title="cost (0 to 10)",
                 scale=alt.Scale(domain=[0, costs]),
-                axis=alt.Axis(grid=True, tickCount=10, format="~g"),
+                axis=alt.Axis(grid=True, tickCount=10, format="~r"),
             ),
             y=alt.Y(
                 "benefit:Q",
@@ -73,7 +73,12 @@ def _points(rows: Rows, costs: float, kind: str, interactive: bool) -> alt.Chart
             size=alt.Size(
                 "candidates:Q",
                 scale=alt.Scale(domain=[1, max(2, most)], range=[40, 600]),
-                legend=alt.Legend(title="candidates", values=sorted({1, (1 + most) // 2, most}), format="~s"),
+                legend=alt.Legend(
+                    title="candidates",
+                    values=sorted({1, (1 + most) // 2, most}),
+                    symbolFillColor=GREY,
+                    format="~s",
+                ),
             ),
             tooltip=[
                 alt.Tooltip("outcome:N", title="outcome"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from balancer.report.charts import Picture
-from balancer.report.charts.parts import amount, data, share, stacked, time_axis, title, when, zoomed
+from balancer.report.charts.parts import amount, beneath, data, share, stacked, time_axis, title, when
 from balancer.report.palette import GREEN, OUTCOMES, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
 
@@ -33,7 +33,7 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     rows = stacked(rows, "moves", "place")
     charts = [_rates(span, interactive), _counts(span, rows, interactive)]
     overall = _overall(rows)
-    chart = alt.vconcat(*zoomed(charts, interactive), title=title("migration_success_rate", overall))
+    chart = beneath(charts, interactive, title("migration_success_rate", overall))
     return Picture(chart=chart.resolve_scale(x="shared"), datasets={"moves": rows, "rates": _by_bucket(rows)})
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +31,7 @@ def time_axis(span: Window, field: str = "start", *, labels: bool = True, zoom: 
     domain = [round(1000 * span.since), round(1000 * stop)]
     return alt.X(
         f"{field}:T",
-        scale=alt.Scale(type="utc", domain=domain, clamp=not zoom),
+        scale=alt.Scale(type="utc", domainMin=domain[0], domainMax=domain[1], nice=False, clamp=not zoom),
         axis=alt.Axis(
             format=form, labels=labels, tickCount=8, labelOverlap=True, labelFlush=True,
             title=f"time (UTC), {_dates(span)}" if labels else None,
@@ -43,12 +44,24 @@ def title(name: str, sentence: str = "") -> Any:
     return alt.TitleParams(METRICS[name].title, subtitle=sentence or METRICS[name].about)
 
 
-def zoomed(charts: Iterable[Any], interactive: bool) -> list[Any]:
-    """The charts, with one horizontal zoom and pan that they share when `interactive`."""
+def zoomed(chart: Any, interactive: bool) -> Any:
+    """The chart, with a horizontal zoom and pan when `interactive`."""
+    return chart.add_params(_zoom()) if interactive else chart
+
+
+def beneath(charts: Sequence[Any], interactive: bool, heading: Any) -> Any:
+    """The charts one beneath the other; `interactive` zooms and pans them together."""
     if not interactive:
-        return list(charts)
-    zoom = alt.selection_interval(bind="scales", encodings=["x"], name="zoom")
-    return [chart.add_params(zoom) for chart in charts]
+        return alt.vconcat(*charts, title=heading)
+    zoom = _zoom()
+    with warnings.catch_warnings():
+        # Altair warns that it makes one parameter of those with one name: here that is the purpose.
+        warnings.filterwarnings("ignore", message="Automatically deduplicated", category=UserWarning)
+        return alt.vconcat(*(chart.add_params(zoom) for chart in charts), title=heading)
+
+
+def _zoom() -> Any:
+    return alt.selection_interval(bind="scales", encodings=["x"], name="zoom")
 
 
 def stacked(rows: Rows, column: str, order: str) -> Rows:
@@ -80,7 +93,7 @@ def share(field: str, label: str) -> Any:
     return alt.Tooltip(f"{field}:Q", title=label, format=".0%")
 
 
-def amount(field: str, label: str, form: str = ".3~g") -> Any:
+def amount(field: str, label: str, form: str = ",.3~r") -> Any:
     """A tooltip line of a number."""
     return alt.Tooltip(f"{field}:Q", title=label, format=form)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from balancer.report.charts import Picture
-from balancer.report.charts.parts import amount, data, share, time_axis, title, when, zoomed
+from balancer.report.charts.parts import amount, beneath, data, share, time_axis, title, when
 from balancer.report.palette import BLUE, GREEN, ORANGE, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
 
@@ -29,7 +29,7 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     last = max(span.until, *(row["start"] / 1000 for row in rows))
     reach = Window(since=span.since, until=last, tick_s=span.tick_s)
     charts = [_loads(reach, interactive), _accuracy(reach, interactive)]
-    chart = alt.vconcat(*zoomed(charts, interactive), title=title("prediction_accuracy", _sentence(rows)))
+    chart = beneath(charts, interactive, title("prediction_accuracy", _sentence(rows)))
     return Picture(chart=chart, datasets={"forecasts": rows, "loads": lines})
 
 

@@ -21,7 +21,7 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     lines = len({row["row"] for row in rows})
     chart = (
         alt.Chart(data("load"), title=title("system_load"))
-        .mark_rect()
+        .mark_rect(clip=interactive, x2Offset=0.6)
         .encode(
             x=time_axis(span, zoom=interactive),
             x2="stop:T",
@@ -44,4 +44,4 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
         )
         .properties(width=WIDTH - 260, height=alt.Step(_ROOMY if lines <= 24 else _TIGHT))
     )
-    return Picture(chart=zoomed([chart], interactive)[0], datasets={"load": rows})
+    return Picture(chart=zoomed(chart, interactive), datasets={"load": rows})

@@ -58,6 +58,6 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
             ],
         )
     )
-    chart = alt.layer(band, *zoomed([drawn], interactive), title=title("thresholds"))
+    chart = alt.layer(band, zoomed(drawn, interactive), title=title("thresholds"))
     chart = chart.properties(width=WIDTH - 90, height=260)
     return Picture(chart=chart, datasets={"ticks": rows, "lines": lines})
