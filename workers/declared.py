@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from balancer.errors import SettingError
 from balancer.model import KINDS, Needs, TaskProfile, as_kind
+from balancer.option_values import as_bytes
 from balancer.settings import Settings
 
 #: What a task may declare, as class attributes, decorator options or keys of `balancer_tasks`.
@@ -28,44 +29,17 @@ DECLARATIONS: Final = (
     "expected_s",
 )
 
-UNITS: Final = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-}
-
-
-def quantity(value: int | float | str | None, name: str) -> int | None:
-    """Bytes from a number or from text such as "12GB"; `None` stays `None`. Raises `SettingError`."""
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        number, unit = float(value), ""
-    else:
-        text = str(value).strip().upper().replace(" ", "")
-        digits = text.rstrip("BKMGTI")
-        unit = text[len(digits) :]
-        try:
-            number = float(digits)
-        except ValueError:
-            number = -1.0
-    if number < 0 or unit not in UNITS:
-        raise SettingError(f"{name}={value!r}: give bytes or text such as '12GB' or '512MiB'")
-    return int(number * UNITS[unit])
-
 
 def names(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """One name or several as a tuple."""
     if not value:
         return ()
     return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def memory_size(value: Any, option: str) -> int | None:
+    """Bytes from a number or from text such as "12GB"; `None` stays `None`. Raises `SettingError`."""
+    return None if value is None else as_bytes(option, value)
 
 
 def kinds_of(value: str | Sequence[str] | None, task: str) -> tuple[str, ...]:
@@ -121,8 +95,8 @@ def profile_of(declared: Mapping[str, Any], task: str, profile: str, settings: S
         needs=Needs(
             hardware=kinds_of(declared.get("hardware"), task),
             compute_capability=declared.get("compute_capability"),
-            gpu_memory_bytes=quantity(declared.get("gpu_memory"), f"gpu_memory of {task}"),
-            memory_bytes=quantity(declared.get("memory"), f"memory of {task}"),
+            gpu_memory_bytes=memory_size(declared.get("gpu_memory"), f"gpu_memory of {task}"),
+            memory_bytes=memory_size(declared.get("memory"), f"memory of {task}"),
             affinity=names(declared.get("affinity")),
         ),
         priority=declared.get("priority"),

@@ -45,8 +45,16 @@ def _declare_training(app: Celery, place: Place, book: watch.Watch | None) -> No
         return done
 
     for name, classes in training_tasks().items():
-        app.task(train, name=name, base=BalancedTask, bind=True, hardware=classes, checkpoints=True,
-                 checkpoint_serializer="json", shared=False)
+        app.task(
+            train,
+            name=name,
+            base=BalancedTask,
+            bind=True,
+            hardware=classes,
+            checkpoints=True,
+            checkpoint_serializer="json",
+            shared=False,
+        )
 
 
 def _declare_matrix(app: Celery, book: watch.Watch | None) -> None:
@@ -59,8 +67,17 @@ def _declare_matrix(app: Celery, book: watch.Watch | None) -> None:
         job.ended()
         return done
 
-    app.task(matrix, name=MATRIX_TASK, base=BalancedTask, bind=True, hardware=("cpu",),
-             profile=MATRIX_PROFILE, checkpoints=True, checkpoint_serializer="json", shared=False)
+    app.task(
+        matrix,
+        name=MATRIX_TASK,
+        base=BalancedTask,
+        bind=True,
+        hardware=("cpu",),
+        profile=MATRIX_PROFILE,
+        checkpoints=True,
+        checkpoint_serializer="json",
+        shared=False,
+    )
 
 
 here = Place.from_environment(os.environ)

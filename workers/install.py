@@ -14,7 +14,7 @@ from celery.utils.log import get_logger
 
 from balancer import beat_program, tasks, wiring
 from balancer.errors import HardwareError
-from probes.detect import parse_hardware
+from probes.detect import parse_hardware, resolve
 from workers.balance import balance_declared
 from workers.publish import LaneRouter
 from workers.pulse import Pulse
@@ -60,7 +60,7 @@ def check_hardware(context: click.Context, parameter: click.Parameter, value: st
     """`--hardware` is refused before the worker starts, with what is there."""
     if value is not None:
         try:
-            parse_hardware(value)
+            resolve(parse_hardware(value))
         except HardwareError as error:
             raise click.BadParameter(str(error)) from error
     return value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from celery.utils.log import get_logger
@@ -51,8 +52,10 @@ class Report:
         self.consumer = consumer
         self.on_lanes = on_lanes
         self._sampler = sampler
-        self._memory = Memory(interval_s)
-        self._thread = threading.Thread(target=self._loop, name="balancer-report", daemon=True)
+        self._memory = Memory()
+        self._thread = threading.Thread(
+            target=self._loop, args=(interval_s,), name="balancer-report", daemon=True
+        )
 
     @property
     def connection(self) -> Connection:
@@ -77,7 +80,7 @@ class Report:
         except (RedisError, BalancerError, OSError) as error:
             logger.warning("this worker's report is left to lapse: %s", error)
 
-    def _loop(self) -> None:
+    def _loop(self, interval_s: float) -> None:
         while not self._memory.stop.is_set():
             began = time.monotonic()
             try:
@@ -88,14 +91,14 @@ class Report:
                 if self._memory.told != type(error).__name__:
                     self._memory.told = type(error).__name__
                     logger.warning("the report failed and is tried again each second", exc_info=True)
-            self._memory.stop.wait(max(0.05, self._memory.interval_s - (time.monotonic() - began)))
+            self._memory.stop.wait(max(0.05, interval_s - (time.monotonic() - began)))
 
     def once(self) -> None:
         """One report, in three round trips at most."""
         memory = self._memory
         memory.count += 1
         self.read_lanes()
-        running, reserved = held.tasks(self.connection, memory.server_now())
+        running, reserved = held.tasks(self.connection, memory.clock.now())
         health = self._health()
         reading = self._sampler.sample()
         self.follower.view.reading = reading
@@ -103,7 +106,7 @@ class Report:
         holds = documents.holds_document(running=running, reserved=reserved, health=health)
         again = memory.count % AGAIN == 1
         ticks = Pulse.current.ticks if Pulse.current is not None else 0
-        memory.server_at = redis_beats.publish(
+        server_at = redis_beats.publish(
             self.connection.client,
             self.connection.keys,
             name=self.follower.worker,
@@ -114,12 +117,12 @@ class Report:
             renew=held.deliveries(self.consumer),
             now=time.time(),
         )
-        memory.server_seen, memory.holds = time.monotonic(), holds
-        memory.running, memory.reserved = running, reserved
+        memory.clock = ServerClock(at=server_at)
+        memory.holds, memory.tasks = holds, (running, reserved)
 
     def held(self) -> tuple[list[HeldTask], list[HeldTask]]:
         """What the last report said is running and reserved."""
-        return self._memory.running, self._memory.reserved
+        return self._memory.tasks
 
     def read_lanes(self) -> None:
         """The lane table, when it changed; an entry that cannot be read is left out and logged."""
@@ -138,28 +141,43 @@ class Report:
         self.on_lanes(self.follower.servable())
 
     def _health(self) -> str:
-        """ "degraded" when the event loop hangs; a solo pool's loop stands still while a task runs."""
-        pulse, memory = Pulse.current, self._memory
-        if self.follower.view.health == "draining" or pulse is None:
+        if self.follower.view.health == "draining" or Pulse.current is None:
             return self.follower.view.health
-        if pulse.ticks != memory.ticks or type(self.consumer.pool).__module__.endswith("solo"):
-            memory.ticks, memory.turned = pulse.ticks, time.monotonic()
-        return "degraded" if time.monotonic() - memory.turned > HUNG_S else "ok"
+        return self._memory.watch.health(Pulse.current.ticks, self.consumer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerClock:
+    """The server's clock, from its last answer."""
+
+    at: float = field(default_factory=time.time)
+    seen: float = field(default_factory=time.monotonic)
+
+    def now(self) -> float:
+        return self.at + time.monotonic() - self.seen
+
+
+@dataclass(slots=True, kw_only=True)
+class LoopWatch:
+    """Whether the event loop turns."""
+
+    ticks: int = -1
+    turned: float = field(default_factory=time.monotonic)
+
+    def health(self, ticks: int, consumer: Any) -> str:
+        """ "degraded" when the loop hangs; a solo pool's loop stands still while a task runs."""
+        if ticks != self.ticks or type(consumer.pool).__module__.endswith("solo"):
+            self.ticks, self.turned = ticks, time.monotonic()
+        return "degraded" if time.monotonic() - self.turned > HUNG_S else "ok"
 
 
 class Memory:
     """What one report remembers for the next."""
 
-    def __init__(self, interval_s: float) -> None:
-        self.interval_s = interval_s
+    def __init__(self) -> None:
         self.stop = threading.Event()
         self.count, self.told, self.holds = 0, "", ""
         self.revision: bytes | None = b"none read"
-        self.ticks, self.turned = -1, time.monotonic()
-        self.server_at, self.server_seen = time.time(), time.monotonic()
-        self.running: list[HeldTask] = []
-        self.reserved: list[HeldTask] = []
-
-    def server_now(self) -> float:
-        """The server's clock, from its last answer."""
-        return self.server_at + time.monotonic() - self.server_seen
+        self.tasks: tuple[list[HeldTask], list[HeldTask]] = ([], [])
+        self.clock = ServerClock()
+        self.watch = LoopWatch()

@@ -7,6 +7,7 @@ and, as they come, the lanes it can serve.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celery import bootsteps
@@ -75,43 +76,22 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         follower = LaneFollower(connection, self.hardware, consumer.hostname)
         LaneFollower.current = follower
         slots = max(1, int(consumer.pool.num_processes or 1))
-        description = description_document(
-            name=consumer.hostname,
-            instance=self.instance,
-            hardware=self.hardware,
-            slots=slots,
-            pool=type(consumer.pool).__module__.rsplit(".", 1)[-1],
-            queues=[
-                *follower.own_queues(),
-                *(q for q in consumer.app.amqp.queues.consume_from if not is_lane(q)),
-            ],
-        )
-        emulated = " (emulated)" if self.hardware.emulated else ""
         logger.info(
             "balancer: %s serves as %s%s with %d slots, telemetry %s",
             consumer.hostname,
             self.hardware.hardware_class,
-            emulated,
+            " (emulated)" if self.hardware.emulated else "",
             slots,
             self.hardware.telemetry,
         )
-
-        def busy() -> float:
-            return min(1.0, len(worker_state.active_requests) / slots)
-
-        def on_lanes(lanes: list[str]) -> None:
-            consumer.call_soon(serve_lanes, consumer, lanes)
-            if Pulse.current is not None:
-                Pulse.current.wake()
-
         return Report(
             follower=follower,
-            description=description,
+            description=describe(consumer, follower, self.instance, slots),
             instance=self.instance,
-            sampler=sampler_for(self.hardware, busy),
+            sampler=sampler_for(self.hardware, lambda: min(1.0, len(worker_state.active_requests) / slots)),
             consumer=consumer,
             interval_s=self.settings.heartbeat_interval,
-            on_lanes=on_lanes,
+            on_lanes=partial(serve_soon, consumer),
         )
 
     def status(self) -> dict[str, Any]:
@@ -131,6 +111,26 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
             "reserved": [task.task_id for task in reserved],
             "health": follower.view.health,
         }
+
+
+def describe(consumer: Any, follower: LaneFollower, instance: str, slots: int) -> str:
+    """What a worker is, as a document; the lanes it serves change and are not part of it."""
+    queues = [name for name in consumer.app.amqp.queues.consume_from if not is_lane(name)]
+    return description_document(
+        name=consumer.hostname,
+        instance=instance,
+        hardware=follower.hardware,
+        slots=slots,
+        pool=type(consumer.pool).__module__.rsplit(".", 1)[-1],
+        queues=[*follower.own_queues(), *(name for name in queues if name not in follower.own_queues())],
+    )
+
+
+def serve_soon(consumer: Any, lanes: list[str]) -> None:
+    """Have the event loop serve exactly these lanes. From any thread."""
+    consumer.call_soon(serve_lanes, consumer, lanes)
+    if Pulse.current is not None:
+        Pulse.current.wake()
 
 
 def serve(consumer: Any, queue: str) -> None:

@@ -29,6 +29,7 @@ class BalancedRequest(Request):  # type: ignore[misc]
 
     #: Set when a reserved delivery was handed over: it must not reach the pool any more.
     handed_over = False
+    acknowledged: bool = False
 
     @property
     def delivery(self) -> Any:

@@ -34,9 +34,8 @@ class Run:
 
     delivery: Delivery
     fence: Fence
-    profile: str
+    started: RunStarted
     size: float
-    hardware_class: str
     token: str = ""
     began: float = field(default_factory=time.monotonic)
     share_at_start: float | None = 0.0
@@ -50,10 +49,10 @@ class Run:
         return RunFinished(
             at=0.0,
             task_id=self.delivery.task_id,
-            profile=self.profile,
-            worker=self.fence.worker,
-            hardware_class=self.hardware_class,
-            epoch=self.delivery.epoch,
+            profile=self.started.profile,
+            worker=self.started.worker,
+            hardware_class=self.started.hardware_class,
+            epoch=self.started.epoch,
             outcome=outcome,
             duration_s=time.monotonic() - self.began,
             size=self.size,
@@ -118,15 +117,7 @@ def fenced(run: Run, body: Callable[[], Any], *, serializer: str, kept_limit: in
     left for another worker; what the body raises goes through once its end is committed.
     """
     delivery = run.delivery
-    started = RunStarted(
-        at=0.0,
-        task_id=delivery.task_id,
-        profile=run.profile,
-        worker=run.fence.worker,
-        hardware_class=run.hardware_class,
-        epoch=delivery.epoch,
-    )
-    claim = patiently(lambda: run.fence.claim(delivery, started))
+    claim = patiently(lambda: run.fence.claim(delivery, run.started))
     if claim.verdict == "answer":
         logger.info("task %s had committed before its worker died: its kept result is used", delivery.task_id)
         run.token = claim.token

@@ -18,6 +18,7 @@ from balancer import wiring
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.errors import CheckpointError
+from balancer.model import RunStarted
 from balancer.routing import is_class_queue, is_direct_queue, lane_queue
 from balancer.settings import Settings
 from workers import identity, leaving
@@ -102,13 +103,15 @@ class BalancedMixin:
             return self._body()(*args, **kwargs)
         fence, settings = fence_of(self.app)
         header = getattr(request, "balancer", None) or {}
-        run = Run(
-            delivery=delivery,
-            fence=fence,
+        started = RunStarted(
+            at=0.0,
+            task_id=delivery.task_id,
             profile=str(header.get("profile") or self.name),
-            size=float(header.get("size") or 1.0),
+            worker=fence.worker,
             hardware_class=identity.hardware_class(),
+            epoch=delivery.epoch,
         )
+        run = Run(delivery=delivery, fence=fence, started=started, size=float(header.get("size") or 1.0))
         request.balancer_run = run
         return fenced(
             run,
