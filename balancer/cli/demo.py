@@ -23,7 +23,7 @@ APP: Final = "workers.demo_app"
 
 
 @click.command("demo", short_help="Start a whole fleet here, disturb it, and judge it.")
-@click.option("--seconds", default=150.0, show_default=True, type=click.FloatRange(10, 3600),
+@click.option("--seconds", default=120.0, show_default=True, type=click.FloatRange(10, 3600),
               help="About how long it takes; the work is scaled so that its lower bound is half of this.")
 @click.option("--jobs", default=320, show_default=True, type=click.IntRange(10, 1900),
               help="Jobs, from the Philly trace and a few of real CPU work.")

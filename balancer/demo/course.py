@@ -54,15 +54,11 @@ class Course:
         return time.time() - self.began
 
     def gather(self) -> None:
-        """Start beat and those workers that are there from the beginning, and wait for them.
+        """Wait for those workers that are there from the beginning.
 
         Raises `BalancerError` naming the log of what did not come up.
         """
-        self.stage.start_beat("beat")
         awaited = [member.name for member in self.members if not member.joins_later]
-        for member in self.members:
-            if not member.joins_later:
-                self.stage.start_worker(member)
         deadline = time.monotonic() + READY_S
         missing = set(awaited)
         while missing:

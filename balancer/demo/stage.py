@@ -6,7 +6,7 @@ What it starts it ends. A Redis of one's own is only used when it was named.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -28,7 +28,7 @@ WATCH_DATABASE: Final = 1
 class Options:
     """What was asked for on the command line. `seconds` is the time the whole should take, about."""
 
-    seconds: float = 150.0
+    seconds: float = 120.0
     jobs: int = 320
     strategy: str = "priced"
     seed: int = 0
@@ -54,6 +54,13 @@ class Stage:
     watch: Watch
     children: Children
     flower_url: str | None = None
+
+    def start(self, members: Sequence[Member]) -> None:
+        """Beat, and the workers that are there from the beginning, all at once."""
+        self.start_beat("beat")
+        for member in members:
+            if not member.joins_later:
+                self.start_worker(member)
 
     def start_worker(self, member: Member) -> Child:
         """One worker process, as a user would start it."""

@@ -44,17 +44,18 @@ def whole(make_app: Callable[[Place], Any], name: str, options: Options, console
         members, options.bound_s, kill_beat=options.kill_beat, second_balancer=options.second_balancer
     )
     expected = capacity(members, planned_ready(members, plan), plan)
-    workload = build(options.jobs, options.bound_s, options.seed, expected, block_s)
     say = Display(console, members)
-    say.say(_opening(options, workload))
+    say.say("starting Redis, beat and the workers …")
     with _terminated_like_interrupted(), stage(make_app, name, options, block_s) as standing:
         if standing.flower_url:
             say.say(f"Flower shows the fleet while the demo runs: {standing.flower_url}")
         elif options.flower:
             say.say("Flower is not installed (pip install 'celery-balancer[dashboard]'): no dashboard")
+        standing.start(members)
+        workload = build(options.jobs, options.bound_s, options.seed, expected, block_s)
         course = Course(standing, workload, members, plan, say)
-        say.say("starting Redis, beat and the workers …")
         course.gather()
+        say.say(_opening(options, workload))
         with say:
             course.run()
         account = _account(course, options, standing)

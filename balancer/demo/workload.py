@@ -18,7 +18,6 @@ from balancer.errors import BalancerError
 from balancer.simulate.bound import BoundJob, Capacity, makespan_bound
 from balancer.simulate.traces import (
     COLUMNS,
-    Throughputs,
     TraceJob,
     load_throughputs,
     load_trace,
@@ -182,44 +181,49 @@ def _fitted(
     trace: Sequence[TraceJob], matrix: Sequence[DemoJob], bound_s: float, percentile: float,
     capacity: Sequence[Capacity], seconds: Mapping[str, Mapping[str, float]],
 ) -> tuple[list[DemoJob], Clipped]:
-    """The trace clipped at a percentile and scaled until the bound is met (secant steps, 1 %)."""
-    speeds = load_throughputs()
-    raw = np.array([speeds.best_s(job) for job in trace])
+    """The trace clipped at a percentile and scaled until the bound is met to 1 %.
+
+    The search ends early when the longest job is going to be far too long anyway.
+    """
+    raw = np.array([load_throughputs().best_s(job) for job in trace])
     cap = float(np.percentile(raw, percentile))
-    arrivals = _arrivals(trace, bound_s)
-    scale = _first_scale(trace, np.minimum(raw, cap), speeds, bound_s, capacity)
+    clipped = np.minimum(raw, cap)
+    scale = _first_scale(clipped, capacity, bound_s)
     for _ in range(8):
-        sizes = np.maximum(np.minimum(raw, cap) * scale, SHORTEST_S)
-        jobs = [
-            DemoJob(task=training_task(speeds.classes(job.job_type)), profile=job.job_type.profile,
-                    size=float(size), at_s=at)
-            for job, size, at in zip(trace, sizes, arrivals, strict=True)
-        ]
+        jobs = _scaled(trace, clipped * scale, bound_s)
         reached = makespan_bound(_coarse([*jobs, *matrix], bound_s, seconds), capacity)
         if abs(reached - bound_s) <= 0.01 * bound_s:
             break
         scale *= bound_s / reached
-    clipped = Clipped(
-        percentile=percentile, jobs=int(np.sum(raw > cap)), longest_s=float(max(sizes)),
-        raised=int(np.sum(np.minimum(raw, cap) * scale < SHORTEST_S)), seconds_for_one=1 / scale,
+        if cap * scale > 2 * LARGEST_SHARE * bound_s:
+            break
+    jobs = _scaled(trace, clipped * scale, bound_s)
+    return jobs, Clipped(
+        percentile=percentile, jobs=int(np.sum(raw > cap)), longest_s=max(job.size for job in jobs),
+        raised=int(np.sum(clipped * scale < SHORTEST_S)), seconds_for_one=1 / scale,
     )
-    return jobs, clipped
 
 
-def _arrivals(trace: Sequence[TraceJob], bound_s: float) -> list[float]:
-    """Arrivals of the trace, linearly compressed to the share of the bound that is theirs."""
-    first, span = trace[0].arrival_s, trace[-1].arrival_s - trace[0].arrival_s
-    return [ARRIVING_SHARE * bound_s * (job.arrival_s - first) / span if span else 0.0 for job in trace]
+def _scaled(trace: Sequence[TraceJob], sizes: np.ndarray, bound_s: float) -> list[DemoJob]:
+    """Jobs of these sizes (s on the fastest hardware), none under the shortest, as they arrive.
+
+    Arrivals are linearly compressed to the share of the bound that is theirs.
+    """
+    first, span = trace[0].arrival_s, (trace[-1].arrival_s - trace[0].arrival_s) or 1.0
+    speeds = load_throughputs()
+    return [
+        DemoJob(
+            task=training_task(speeds.classes(job.job_type)), profile=job.job_type.profile,
+            size=max(float(size), SHORTEST_S), at_s=ARRIVING_SHARE * bound_s * (job.arrival_s - first) / span,
+        )
+        for job, size in zip(trace, sizes, strict=True)
+    ]
 
 
-def _first_scale(
-    trace: Sequence[TraceJob], raw: np.ndarray, speeds: Throughputs, bound_s: float,
-    capacity: Sequence[Capacity],
-) -> float:
-    """A scale to begin with: as if every slot that runs such jobs were of the fastest class."""
-    able = {name for job in trace for name in speeds.classes(job.job_type)}
-    slots = sum(part.slots for part in capacity if part.hardware_class in able)
-    return bound_s * max(slots, 1.0) / (2 * float(np.sum(raw)))
+def _first_scale(sizes: np.ndarray, capacity: Sequence[Capacity], bound_s: float) -> float:
+    """A scale to begin with: as if half of all GPU slots were of the fastest class, and the rest nothing."""
+    slots = sum(part.slots for part in capacity if part.hardware_class in COLUMNS.values())
+    return bound_s * max(slots, 1.0) / (2 * float(np.sum(sizes)))
 
 
 def _coarse(

@@ -28,7 +28,7 @@ def fleet(bound_s: float) -> list[Capacity]:
     return capacity(crew(), planned_ready(crew(), plan), plan)
 
 
-@pytest.mark.parametrize(("count", "bound_s", "seed"), [(320, 75.0, 0), (40, 12.0, 3)])
+@pytest.mark.parametrize(("count", "bound_s", "seed"), [(120, 40.0, 0), (40, 12.0, 3)])
 def test_the_work_meets_the_bound_that_was_asked_for(count: int, bound_s: float, seed: int) -> None:
     workload = build(count, bound_s, seed, fleet(bound_s), BLOCK_S)
     assert len(workload.jobs) == count
@@ -37,7 +37,7 @@ def test_the_work_meets_the_bound_that_was_asked_for(count: int, bound_s: float,
 
 
 def test_sizes_are_clipped_as_is_said() -> None:
-    workload = build(320, 75.0, 0, fleet(75.0), BLOCK_S)
+    workload = build(160, 75.0, 0, fleet(75.0), BLOCK_S)
     sizes = [job.size for job in workload.jobs if job.task != MATRIX_TASK]
     assert max(sizes) == pytest.approx(workload.clipped.longest_s)
     assert max(sizes) <= LARGEST_SHARE * 75.0
