@@ -1,23 +1,328 @@
-"""Seconds of a slot that a profile takes on a hardware class, learned from finished runs."""
+"""Seconds of a slot that a profile takes on a hardware class, learned from finished runs.
+
+A run's time is p[profile, class]·size·share / speed of its worker. `learn_runs` keeps p and the speeds
+(after each batch of events), `seconds` answers for every pair, also for those that never ran.
+Read by `prices` and `order` through `matrix`, by `slots`, `rescue` and the costs of moves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balancer.decide.class_speed import class_speeds, table_speed
+from balancer.decide.document import decode, encode
+from balancer.errors import StoreError
+from balancer.model import Hardware, HardwareProfile, Lane, Needs, RunFinished, TaskProfile, Worker
+from balancer.routing import can_run, preference
+from balancer.settings import Settings
+
+#: Least weight of a new run: an estimate forgets with a memory of about a dozen runs.
+LEAST_ALPHA: Final = 0.08
+
+#: Runs after which the mean turns into that moving average.
+MEAN_RUNS: Final = 12
+
+#: Weight of an author's hint, in runs.
+HINT_RUNS: Final = 3.0
+
+#: A run further from the estimate than this factor (or than thrice the pair's own spread) is clipped to it.
+CLIP: Final = 2.0
+
+#: A first run further from the hint than this factor is clipped to it: imports, downloads, cold caches.
+FIRST_CLIP: Final = 4.0
+
+#: So many runs in a row clipped on the same side are no accident: the estimate begins again from the last.
+STRIKES: Final = 3
+
+#: Mean |log(run / estimate)| assumed of a new pair.
+SPREAD: Final = 0.25
+
+#: Weight of a run in its worker's speed, and the furthest one run may speak for (a factor).
+SPEED_ALPHA: Final = 0.2
+SPEED_CLIP: Final = 4.0
+
+#: Least part of a task that says something of the whole.
+LEAST_SHARE: Final = 0.05
+
+#: Outcomes whose duration is that of the work; a failure ends early and a retry says nothing.
+WHOLE: Final = frozenset({"success", "stale", "moved"})
+
+#: Seconds on a CPU of a task of which nothing at all is known.
+DEFAULT_S: Final = 1.0
+
+#: Each step down an author's order of preferred hardware is believed to cost this factor until it ran there.
+PREFERENCE_STEP: Final = 1.1
+
+#: Most pairs and workers remembered; those unseen for longest are forgotten first.
+PAIRS_KEPT: Final = 20_000
+WORKERS_KEPT: Final = 20_000
+
+#: Every estimate lies in this range (s).
+SHORTEST_S: Final = 1e-6
+LONGEST_S: Final = 1e7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Seconds for size 1 of one profile on one hardware class, and from how many runs."""
+    """Seconds for size 1 of one profile on one hardware class, and from how many runs.
+
+    `spread` is the mean |log(run / estimate)|; `strikes` counts the last runs in a row that were clipped,
+    positive when they were too long.
+    """
 
     seconds: float
     count: int
+    spread: float = SPREAD
+    strikes: int = 0
+
+
+def _nothing() -> Mapping[str, float]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimates:
-    """All that was learned: by (profile, hardware class), and by worker a speed relative to its class."""
+    """All that was learned: by (profile, hardware class), and by worker a speed relative to its class.
+
+    `worker_class` is the class each speed belongs to; `class_speed` how fast classes are over all
+    profiles, a CPU about 1; `typical_s` the seconds a profile takes at speed 1, fleet-wide.
+    """
 
     pairs: Mapping[tuple[str, str], Estimate] = field(default_factory=lambda: MappingProxyType({}))
-    worker_speed: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    worker_speed: Mapping[str, float] = field(default_factory=_nothing)
+    worker_class: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    class_speed: Mapping[str, float] = field(default_factory=_nothing)
+    typical_s: float | None = None
+
+
+def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Settings) -> Estimates:
+    """`estimates` after these runs, oldest first.
+
+    The rule: a run counts with alpha = max(1/n, 0.08), clipped to a factor of the estimate, so that a
+    hung run moves it little; three in a row on the same side begin it anew; while it is young (n ≤ 3) a
+    run of less than half replaces it, as what came before was a warm-up. A worker's speed follows the
+    same runs, and a class's typical worker keeps speed 1 (median), so a slow one shows as slow
+    instead of making its class look slow.
+    """
+    pairs, speeds = dict(estimates.pairs), dict(estimates.worker_speed)
+    classes = dict(estimates.worker_class)
+    touched = set()
+    for run in runs:
+        rate = _rate(run)
+        if rate is None:
+            continue
+        key = (run.profile, run.hardware_class)
+        if classes.get(run.worker) != run.hardware_class:
+            speeds.pop(run.worker, None)
+        speed = speeds.pop(run.worker, 1.0)
+        old = pairs.pop(key, None)
+        pairs[key] = _updated(old, rate * speed, _hinted(settings.hints, run.profile, run.hardware_class))
+        classes.pop(run.worker, None)
+        classes[run.worker] = run.hardware_class
+        speeds[run.worker] = _speed(speed, old, rate)
+        touched.add(run.hardware_class)
+    if not touched:
+        return estimates
+    for hardware_class in touched:
+        _recentre(hardware_class, pairs, speeds, classes)
+    pairs = dict(list(pairs.items())[-PAIRS_KEPT:])
+    kept = list(speeds)[-WORKERS_KEPT:]
+    by_class, typical_s = class_speeds({k: (e.seconds, e.count) for k, e in pairs.items()})
+    return Estimates(
+        pairs=MappingProxyType(pairs),
+        worker_speed=MappingProxyType({w: speeds[w] for w in kept}),
+        worker_class=MappingProxyType({w: classes[w] for w in kept}),
+        class_speed=MappingProxyType(by_class),
+        typical_s=typical_s,
+    )
+
+
+def _rate(run: RunFinished) -> float | None:
+    """Seconds for size 1 that this run speaks of; `None` when it says nothing."""
+    share = run.share
+    if run.outcome not in WHOLE or share is None or not LEAST_SHARE <= share <= 1.0:
+        return None
+    if not (0 <= run.duration_s < math.inf and 0 < run.size < math.inf):
+        return None
+    return min(LONGEST_S, max(SHORTEST_S, run.duration_s / (run.size * share)))
+
+
+def _updated(old: Estimate | None, rate: float, hint: float | None) -> Estimate:
+    """The estimate after one more run of `rate` seconds, by the rule of `learn_runs`."""
+    if old is None:
+        first = rate if hint is None else min(hint * FIRST_CLIP, max(hint / FIRST_CLIP, rate))
+        return Estimate(seconds=first, count=1)
+    if old.count <= STRIKES and rate < old.seconds / CLIP:
+        return Estimate(seconds=rate, count=old.count + 1, spread=old.spread)
+    away, reach = math.log(rate / old.seconds), max(math.log(CLIP), 3 * old.spread)
+    side = 0 if abs(away) <= reach else (1 if away > 0 else -1)
+    strikes = (old.strikes if old.strikes * side > 0 else 0) + side
+    if abs(strikes) >= STRIKES:
+        return Estimate(seconds=rate, count=1)
+    clipped = min(reach, max(-reach, away))
+    alpha = max(1 / (old.count + 1), LEAST_ALPHA)
+    seconds = old.seconds + alpha * (old.seconds * math.exp(clipped) - old.seconds)
+    spread = old.spread + LEAST_ALPHA * (abs(clipped) - old.spread)
+    return Estimate(seconds=seconds, count=old.count + 1, spread=spread, strikes=strikes)
+
+
+def _speed(speed: float, old: Estimate | None, rate: float) -> float:
+    """A worker's speed after a run of `rate`, moved less where the pair's runs differ much anyway."""
+    if old is None or old.count < 2:
+        return speed
+    seen = min(math.log(SPEED_CLIP), max(-math.log(SPEED_CLIP), math.log(old.seconds / rate)))
+    alpha = SPEED_ALPHA / (1 + (2 * old.spread) ** 2)
+    return math.exp(math.log(speed) + alpha * (seen - math.log(speed)))
+
+
+def _recentre(hardware_class: str, pairs: dict[tuple[str, str], Estimate], speeds: dict[str, float],
+              classes: Mapping[str, str]) -> None:
+    """Give the class's median worker speed 1 and its pairs the seconds of that worker, in place."""
+    members = [w for w in speeds if classes[w] == hardware_class]
+    middle = float(np.exp(np.median(np.log([speeds[w] for w in members]))))
+    if abs(middle - 1) < 1e-9:
+        return
+    for worker in members:
+        speeds[worker] /= middle
+    for key, e in list(pairs.items()):
+        if key[1] == hardware_class:
+            pairs[key] = replace(e, seconds=e.seconds / middle)
+
+
+def seconds(estimates: Estimates, profile: TaskProfile, hardware: Hardware, settings: Settings,
+            profiles: Mapping[str, HardwareProfile]) -> float:
+    """Seconds for size 1 of `profile` on a typical worker of this hardware's class.
+
+    What ran, with a hint as so many runs; else the hint; else the profile's runs and hints elsewhere by
+    the classes' relative speeds; else what a task of the fleet takes, by the hardware's weight.
+    """
+    name, hardware_class = profile.name, hardware.hardware_class
+    learned = estimates.pairs.get((name, hardware_class))
+    hint = _hinted(settings.hints, name, hardware_class) or _of_class(profile.expected_s, hardware_class)
+    if hint is not None:
+        weight = 1.0 if learned is None else _hint_weight(learned.count)
+        value = hint if learned is None else weight * hint + (1 - weight) * learned.seconds
+    elif learned is not None:
+        value = learned.seconds
+    else:
+        typical = _elsewhere(estimates, profile, settings, profiles)
+        speed = _class_speed(estimates, hardware_class, profiles)
+        value = typical / speed * PREFERENCE_STEP ** preference(hardware, profile.needs)
+    return min(LONGEST_S, max(SHORTEST_S, value))
+
+
+def _hint_weight(count: int) -> float:
+    """What is left of a hint worth `HINT_RUNS` runs in a moving average that has seen `count` since."""
+    mean = min(count, MEAN_RUNS)
+    faded: float = (1 - LEAST_ALPHA) ** (count - mean)
+    return HINT_RUNS / (HINT_RUNS + mean) * faded
+
+
+def _hinted(hints: Mapping[str, Any], profile: str, hardware_class: str) -> float | None:
+    """The operator's hint for a pair, when there is a usable one."""
+    by_class = hints.get(profile)
+    return _of_class(by_class, hardware_class) if isinstance(by_class, Mapping) else None
+
+
+def _of_class(by_class: Mapping[str, Any], hardware_class: str) -> float | None:
+    """The seconds under a class's name, else under its kind's; `None` when they are no positive number."""
+    value = by_class.get(hardware_class, by_class.get(hardware_class.partition("-")[0]))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < math.inf else None
+
+
+def _elsewhere(estimates: Estimates, profile: TaskProfile, settings: Settings,
+               profiles: Mapping[str, HardwareProfile]) -> float:
+    """Seconds of a profile at speed 1, from its runs and hints on other classes; else of any task."""
+    logs, weights = [], []
+    for known in estimates.class_speed:
+        run = estimates.pairs.get((profile.name, known))
+        if run is not None:
+            logs.append(math.log(run.seconds * estimates.class_speed[known]))
+            weights.append(float(min(run.count, MEAN_RUNS)))
+    hinted = settings.hints.get(profile.name)
+    for by_class in (hinted if isinstance(hinted, Mapping) else {}, profile.expected_s):
+        for known in by_class:
+            hint = _of_class(by_class, known)
+            if hint is not None:
+                logs.append(math.log(hint * _class_speed(estimates, known, profiles)))
+                weights.append(HINT_RUNS)
+    if not logs:
+        return estimates.typical_s or DEFAULT_S
+    return math.exp(sum(w * v for w, v in zip(weights, logs, strict=True)) / sum(weights))
+
+
+def _class_speed(estimates: Estimates, hardware_class: str,
+                 profiles: Mapping[str, HardwareProfile]) -> float:
+    """How fast a class is, a CPU about 1: learned, else the weight of its kind."""
+    return estimates.class_speed.get(hardware_class) or table_speed(hardware_class, profiles)
+
+
+def speed_of(estimates: Estimates, worker: Worker) -> float:
+    """A worker's speed relative to its class; 1 until runs say otherwise."""
+    if estimates.worker_class.get(worker.name) != worker.hardware.hardware_class:
+        return 1.0
+    return estimates.worker_speed.get(worker.name, 1.0)
+
+
+def matrix(estimates: Estimates, lanes: Sequence[Lane], classes: Mapping[str, Sequence[Worker]],
+           settings: Settings, profiles: Mapping[str, HardwareProfile]) -> NDArray[np.float64]:
+    """p (lanes, classes) in seconds for a task of the lane's mean size on a typical worker of the class.
+
+    `classes` are the workers by hardware class, in the order of the columns; inf where none of them can
+    ever run the lane. A class counts as able when one of its workers is.
+    """
+    p = np.full((len(lanes), len(classes)), np.inf)
+    for column, workers in enumerate(classes.values()):
+        kinds = {_fitness(w.hardware): w for w in workers}
+        for row, lane in enumerate(lanes):
+            needs = lane.profile.needs
+            fit = _able(needs, workers if needs.affinity else kinds.values())
+            if fit is not None:
+                size = lane.mean_size if 0 < lane.mean_size < math.inf else 1.0
+                p[row, column] = size * seconds(estimates, lane.profile, fit.hardware, settings, profiles)
+    return p
+
+
+def _fitness(hardware: Hardware) -> tuple[object, ...]:
+    """All of a hardware that decides what it can run, within one class."""
+    return hardware.compute_capability, hardware.gpu_memory_bytes, hardware.memory_bytes, hardware.labels
+
+
+def _able(needs: Needs, workers: Iterable[Worker]) -> Worker | None:
+    """The first of `workers` that can run such a task."""
+    return next((w for w in workers if can_run(w.hardware, needs, worker=w.name)), None)
+
+
+def to_document(estimates: Estimates) -> dict[str, Any]:
+    """The estimates as JSON can say them: `pairs` as a list of [profile, class, estimate]."""
+    document: dict[str, Any] = encode(replace(estimates, pairs={}))
+    document["pairs"] = [[*key, encode(estimate)] for key, estimate in estimates.pairs.items()]
+    return document
+
+
+def from_document(document: Mapping[str, Any]) -> Estimates:
+    """The estimates of a document; `StoreError` with the place and the reason if one is not right."""
+    rows = document.get("pairs", [])
+    if not isinstance(rows, list):
+        raise StoreError("estimates.pairs: a list was expected")
+    pairs = {}
+    for place, row in enumerate(rows):
+        name, hardware_class, estimate = decode(tuple[str, str, Estimate], row, f"estimates.pairs[{place}]")
+        pairs[name, hardware_class] = estimate
+    rest: Estimates = decode(Estimates, {k: v for k, v in document.items() if k != "pairs"}, "estimates")
+    found = replace(rest, pairs=MappingProxyType(pairs))
+    rates = [e.seconds for e in pairs.values()]
+    if min((*rates, *found.worker_speed.values(), *found.class_speed.values()), default=1.0) <= 0 or any(
+        e.count < 1 for e in pairs.values()
+    ):
+        raise StoreError("estimates: seconds, speeds and counts must be greater than 0")
+    return found

@@ -1,0 +1,249 @@
+"""The order: which lanes a class serves first, and the guard by which a slow worker leaves one alone.
+
+Made at every pricing from `prices`, published to the workers. They import `accepts` and `ranked`, which
+judge at every pop from the backlog of that moment. Pure; the two need no numpy and few microseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balancer.decide.estimate import matrix, speed_of
+from balancer.decide.prices import Prices, solve
+from balancer.decide.situation import Situation
+from balancer.decide.slots import SLOW, ClassSlots, class_slots, level, workers_by_class
+from balancer.model import Lane, LaneOffer, Order, Worker
+
+Array = NDArray[np.float64]
+
+#: Lanes with work that a class lists at most, best first, and lanes in all: a pop costs Redis more with each.
+LISTED: Final = 16
+LISTED_MOST: Final = 50
+
+#: A worker refuses a lane only when others would be sooner by more than this share: no estimate is better.
+TOLERANCE: Final = 0.01
+
+#: Speeds this close to the class's are not worth a word in the order.
+FAST: Final = 1.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """Lanes against classes at one moment: `seconds` p (lanes, classes), the prices, and `soonest_s`
+    (lanes,), when a task of the lane would be done by the class that is `first` (inf: nobody can)."""
+
+    lanes: Sequence[Lane]
+    classes: Mapping[str, list[Worker]]
+    slots: Mapping[str, ClassSlots]
+    seconds: Array
+    prices: Prices
+    soonest_s: Array
+    first: NDArray[np.intp]
+
+
+def market(situation: Situation) -> Market:
+    """Prices and finishing times of the fleet as it is. With nothing waiting, the prices are those of one
+    task in every lane: the mix that may come, so that the order is sensible when it does."""
+    lanes, classes = situation.fleet.lanes, workers_by_class(situation.fleet)
+    slots = class_slots(situation, classes)
+    p = matrix(situation.estimates, lanes, classes, situation.settings, situation.profiles)
+    n = np.array([float(max(0, lane.waiting)) for lane in lanes])
+    capacity = np.array([slots[name].capacity for name in classes])
+    committed = np.array([slots[name].committed_s for name in classes])
+    warm = np.array([situation.prices.get(name, math.nan) for name in classes])
+    p[:, capacity <= 0] = np.inf
+    idle = n.sum() == 0
+    if idle:
+        prices = solve(np.ones_like(n), p, capacity, np.zeros_like(committed))
+    else:
+        prices = solve(n, p, capacity, committed, warm)
+    n_share = np.zeros_like(prices.share) if idle else prices.share * n[:, None]
+    done = _done(p, n_share, [slots[name].free_in for name in classes])
+    first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
+    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, prices=prices, first=first,
+                  soonest_s=done.min(axis=1, initial=np.inf))
+
+
+def _done(p: Array, assigned: Array, free_in: Sequence[Array]) -> Array:
+    """When each class would have done one more task of each lane, (lanes, classes) s.
+
+    Each class takes in the work that the program `assigned` (lanes, classes; tasks) to it, less the one
+    task in question, as its slots come free.
+    """
+    able = np.isfinite(p)
+    seconds = np.where(able, p, 0.0)
+    work = (seconds * assigned).sum(axis=0)
+    done = np.full(p.shape, np.inf)
+    for h, free in enumerate(free_in):
+        others = np.maximum(0.0, work[h] - np.minimum(1.0, assigned[:, h]) * seconds[:, h])
+        done[:, h] = np.where(able[:, h], level(free, others) + p[:, h], np.inf)
+    return done
+
+
+def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ...]:
+    """One order for each class that is there: its lanes by v/(π·p), largest first, in groups of ties.
+
+    Lanes that starve go first on the class that serves them best; lanes that the guard refuses now are in
+    no group, but stay in `offers`, as a worker judges again at every pop. Without
+    `enable_hardware_specific_strategies` every class serves all it can run, by age, unguarded.
+    """
+    settings, state = situation.settings, market(situation)
+    plain = not settings.enable_hardware_specific_strategies
+    values = {lane.queue: float(v) for lane, v in zip(state.lanes, state.prices.value, strict=True)}
+    backlog = {lane.queue: max(0, lane.waiting) for lane in state.lanes}
+    committed = np.array([state.slots[name].committed_s for name in state.classes])
+    first, left = starving(state, situation), forsaken(state, situation)
+    made = []
+    for h, (name, workers) in enumerate(state.classes.items()):
+        order = Order(
+            hardware_class=name, at=situation.fleet.at, offers=_offers(state, h, left),
+            values=MappingProxyType(values), price=float(state.prices.price[h]),
+            committed_s=float(state.prices.price @ committed),
+            backlog_s=sum(n * values[queue] for queue, n in backlog.items()),
+            speeds=MappingProxyType(_speeds(situation, workers)), guarded=not plain, strategy=strategy,
+        )
+        mine = [queue for queue, best in first.items() if best == name]
+        groups = _groups(order, backlog, mine, 1.0 if plain else settings.tie_ratio)
+        made.append(replace(order, groups=groups))
+    return tuple(made)
+
+
+def _offers(state: Market, h: int, left: frozenset[str]) -> tuple[LaneOffer, ...]:
+    """Every lane that class `h` can run, best first. A forsaken lane is offered without a better one."""
+    p, price = state.seconds[:, h], float(state.prices.price[h])
+    offers = []
+    for row, lane in enumerate(state.lanes):
+        own, value = float(p[row]), float(state.prices.value[row])
+        if not math.isfinite(own):
+            continue
+        best, soonest = float(state.seconds[row].min()), float(state.soonest_s[row])
+        alone = lane.queue in left
+        offers.append(LaneOffer(
+            queue=lane.queue, seconds=own, best_seconds=own if alone else best, value=value,
+            ratio=min(1.0, value / (price * own)) if price > 0 else best / own,
+            soonest_s=None if alone or not math.isfinite(soonest) else soonest,
+        ))
+    return tuple(sorted(offers, key=lambda offer: (-offer.ratio, offer.queue)))
+
+
+def _groups(order: Order, backlog: Mapping[str, int], first: Sequence[str],
+            tie_ratio: float) -> tuple[tuple[str, ...], ...]:
+    """Lanes within `tie_ratio` of the best of their group, groups in order; each starving lane on its own.
+
+    The best lanes with work are listed, then lanes without: they matter to workers that wait for a push.
+    """
+    rest = [o for o in order.offers if o.queue not in first and accepts(o, order, backlog)]
+    busy = [o for o in rest if backlog[o.queue] > 0][:LISTED]
+    empty = [o for o in rest if backlog[o.queue] <= 0][: LISTED_MOST - len(busy) - len(first)]
+    groups: list[tuple[str, ...]] = [(queue,) for queue in first]
+    ties: list[str] = []
+    best = math.inf
+    for offer in sorted((*busy, *empty), key=lambda o: (-o.ratio, o.queue)):
+        if ties and offer.ratio < best * (1 - tie_ratio):
+            groups.append(tuple(ties))
+            ties = []
+        if not ties:
+            best = offer.ratio
+        ties.append(offer.queue)
+    return (*groups, tuple(ties)) if ties else tuple(groups)
+
+
+def _speeds(situation: Situation, workers: Sequence[Worker]) -> dict[str, float]:
+    """The workers whose speed differs from their class's enough to matter to the guard."""
+    speeds = {w.name: speed_of(situation.estimates, w) for w in workers}
+    return {name: speed for name, speed in speeds.items() if not SLOW <= speed <= FAST}
+
+
+def starving(state: Market, situation: Situation) -> dict[str, str]:
+    """Lanes that have waited past the bound and the class that serves each best, longest waiting first.
+
+    The bound is `starvation_factor` times what the other lanes with work wait at their heads (weighted by
+    their tasks), and at least so many of the lane's own run times: a short wait starves nobody.
+    """
+    known = [(i, lane.waiting, lane.oldest_s) for i, lane in enumerate(state.lanes)
+             if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(lane.oldest_s)]
+    total, waited = sum(n for _, n, _ in known), sum(n * age for _, n, age in known)
+    names, found = list(state.classes), []
+    for row, n, age in known:
+        if total <= n or not np.isfinite(state.seconds[row]).any():
+            continue
+        others = (waited - n * age) / (total - n)
+        if age > situation.settings.starvation_factor * max(others, float(state.seconds[row].min())):
+            best = names[int(state.seconds[row].argmin())]
+            found.append((age, state.lanes[row].queue, best))
+    return {queue: best for _, queue, best in sorted(found, reverse=True)}
+
+
+def forsaken(state: Market, situation: Situation) -> frozenset[str]:
+    """Lanes that the class said to be first leaves alone: the guard no longer trusts it with them.
+
+    Every slot of that class is idle, and still the head waits far longer than the class would need. Such
+    workers look free and take nothing (struck out, hung), and the guard alone would starve the lane.
+    """
+    factor, rhythm = situation.settings.starvation_factor, situation.settings.price_interval
+    idle = [slots.free_in.size > 0 and not slots.free_in.any() for slots in state.slots.values()]
+    return frozenset(
+        lane.queue for lane, first, soonest in zip(state.lanes, state.first, state.soonest_s, strict=True)
+        if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(soonest) and idle[first]
+        and lane.oldest_s > factor * (soonest + rhythm)
+    )
+
+
+def accepts(offer: LaneOffer, order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> bool:
+    """The guard: whether a worker of `order`'s class should take from this lane, by the backlog `waiting`
+    (tasks by queue) of this moment. `speed` is the worker's own, from `order.speeds`.
+
+    Refused is a task that others would finish sooner, even after all that waits: later than T(π) +
+    min p, or than the order's `soonest_s` corrected by the growth of the backlog since.
+    """
+    return not order.guarded or _sooner(offer, order, _drain_s(order, waiting), speed)
+
+
+def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float] | None = None,
+           speed: float = 1.0) -> list[str]:
+    """The queues a worker should list in its next pop, best first, at most `LISTED_MOST`.
+
+    Groups in order; inside one by age of the head (`oldest`, s by queue) where all that wait there have
+    one, else by length. Then lanes in no group that have work and that the guard admits by now.
+    """
+    offers = {offer.queue: offer for offer in order.offers}
+    drain = _drain_s(order, waiting)
+    listed: list[str] = []
+    for group in order.groups:
+        open_ = [q for q in group if q in offers
+                 and (not order.guarded or _sooner(offers[q], order, drain, speed))]
+        listed += _by_age(open_, waiting, oldest or {}) if len(open_) > 1 else open_
+    if not order.exclusive:
+        grouped = {queue for group in order.groups for queue in group}
+        listed += [o.queue for o in order.offers if o.queue not in grouped and waiting.get(o.queue, 0) > 0
+                   and (not order.guarded or _sooner(o, order, drain, speed))]
+    return listed[:LISTED_MOST]
+
+
+def _by_age(queues: list[str], waiting: Mapping[str, int], oldest: Mapping[str, float]) -> list[str]:
+    """A group's queues, oldest head first, or longest first when an age is not known."""
+    if all(q in oldest for q in queues if waiting.get(q, 0) > 0):
+        return sorted(queues, key=lambda q: (-(oldest.get(q, 0.0) if waiting.get(q, 0) > 0 else 0.0), q))
+    return sorted(queues, key=lambda q: (-waiting.get(q, 0), q))
+
+
+def _drain_s(order: Order, waiting: Mapping[str, int]) -> float:
+    """Σ n·v over the fleet's lanes (s)."""
+    values = order.values
+    return sum(n * values[queue] for queue, n in waiting.items() if n > 0 and queue in values)
+
+
+def _sooner(offer: LaneOffer, order: Order, drain_s: float, speed: float) -> bool:
+    """Whether this class, at this speed, is no later than others would be."""
+    own = offer.seconds / speed
+    others = drain_s + order.committed_s + offer.best_seconds
+    if offer.soonest_s is not None:
+        others = min(others, max(offer.best_seconds, offer.soonest_s + drain_s - order.backlog_s))
+    return own <= others * (1 + TOLERANCE)

@@ -1,0 +1,231 @@
+"""Moves of running tasks that `priced` suggests: onto slots that have nothing else to do (a rescue).
+
+Everything in seconds, on both scales (`Score`). Asked once a whole tick; the limits are `plan`'s. Pure.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from balancer.decide.cost import BANDWIDTH_BYTES_PER_S, handover_cost_s
+from balancer.decide.estimate import seconds, speed_of
+from balancer.decide.order import accepts
+from balancer.decide.plan import move_id, world_changed
+from balancer.decide.situation import Situation
+from balancer.decide.slots import remaining_s, whole_s
+from balancer.model import HeldTask, Move, Order, Rejected, Score, TaskProfile, Worker
+from balancer.routing import class_queue, direct_queue, strike_reason, unfit_reason
+
+#: A rescue must gain this many hand-overs, and this share of what remains: estimates err by as much.
+COSTS_GAINED: Final = 3.0
+SHARE_GAINED: Final = 0.25
+
+#: A task is left alone for this share of its run after it began, but no longer than the cooldown.
+YOUNG_SHARE: Final = 0.1
+
+#: Tasks looked at, those that remain longest (they decide when the fleet is done), and idle workers a class.
+CONSIDERED: Final = 200
+TARGETS: Final = 4
+
+#: Points on the seed's scale that the longest remaining time among the candidates is worth.
+POINTS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescue:
+    """A running task where it is: seconds that remain, seconds of work that no checkpoint has saved, seconds
+    of a whole run there, and how much longer than expected (a factor) that is."""
+
+    task: HeldTask
+    profile: TaskProfile
+    source: Worker
+    remaining_s: float
+    unsaved_s: float
+    whole_s: float
+    excess: float
+
+
+def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
+    """Idle slots by worker that have nothing better to do: no lane it would take from by the orders `made`,
+    nothing in its own queues, and no move on its way to it."""
+    fleet = situation.fleet
+    backlog = {lane.queue: lane.waiting for lane in fleet.lanes}
+    needs = {lane.queue: lane.profile.needs for lane in fleet.lanes}
+    by_class = {order.hardware_class: order for order in made}
+    booked = [move.target for move in situation.in_flight]
+
+    def wanted(worker: Worker, order: Order) -> bool:
+        speed = order.speeds.get(worker.name, 1.0)
+        return any(
+            backlog.get(offer.queue, 0) > 0 and accepts(offer, order, backlog, speed)
+            and unfit_reason(worker.hardware, needs[offer.queue], worker=worker.name) is None
+            and strike_reason(worker.reading, needs[offer.queue]) is None
+            for offer in order.offers
+        )
+
+    idle = {}
+    for worker in fleet.workers:
+        hardware_class = worker.hardware.hardware_class
+        own = sum(fleet.queues.get(q, 0) for q in (direct_queue(worker.name), class_queue(hardware_class)))
+        free = max(0, worker.idle_slots - own - booked.count(worker.name))
+        busy = worker.health != "ok" or free == 0 or wanted(worker, by_class[hardware_class])
+        idle[worker.name] = 0 if busy else free
+    return idle
+
+
+def running_moves(situation: Situation, idle: Mapping[str, int]) -> tuple[list[Move], list[Rejected]]:
+    """Rescues by net gain, largest first, each idle slot given once; and why each other task stays.
+
+    Without an idle slot there is no candidate. A task counts once, with its best target's reason.
+    """
+    if not any(idle.values()):
+        return [], []
+    running = heapq.nlargest(CONSIDERED, _running(situation), key=lambda r: (r.remaining_s, r.task.task_id))
+    scale_s = max((r.remaining_s for r in running), default=0.0) or 1.0
+    targets = _targets(situation, idle)
+    options: list[tuple[Rescue, Worker, Score]] = []
+    rejected: dict[str, Rejected] = {}
+    for r in running:
+        if (why := _stays(r, situation)) is not None:
+            rejected[r.task.task_id] = _rejected(r, "", None, why)
+            continue
+        fitting = [w for w in targets if w.name != r.source.name and _fits(r, w)]
+        options += [(r, w, _score(r, w, situation, scale_s)) for w in fitting]
+        if not fitting:
+            why = "no idle slot fits", "no idle worker can run it"
+            rejected[r.task.task_id] = _rejected(r, "", None, why)
+    options.sort(key=lambda o: (-_net_s(o[2]), o[0].task.task_id, o[1].name))
+    moves: dict[str, Move] = {}
+    left = dict(idle)
+    for r, target, score in options:
+        task_id = r.task.task_id
+        if task_id in moves:
+            continue
+        move = _move(r, target, score, situation)
+        if (refusal := _refusal(r, target, move, situation, left[target.name])) is None:
+            moves[task_id] = move
+            left[target.name] -= 1
+        else:
+            rejected.setdefault(task_id, _rejected(r, target.name, score, refusal))
+    return list(moves.values()), [no for task_id, no in rejected.items() if task_id not in moves]
+
+
+def _running(situation: Situation) -> Iterator[Rescue]:
+    """Every running task of a known profile, with what is left of it."""
+    profiles = {lane.profile.name: lane.profile for lane in situation.fleet.lanes}
+    at = situation.fleet.at
+    for worker in situation.fleet.workers:
+        for held in worker.running:
+            profile = profiles.get(held.profile)
+            if profile is None or held.started_at is None:
+                continue
+            saved = held.started_at if held.checkpointed_at is None else held.checkpointed_at
+            remaining = remaining_s(situation, worker, held, profile)
+            ran = max(0.0, at - held.started_at) if not held.share_before else 0.0
+            whole = max(whole_s(situation, worker, held, profile), ran + remaining)
+            yield Rescue(
+                task=held, profile=profile, source=worker, remaining_s=remaining, whole_s=whole,
+                unsaved_s=max(0.0, at - saved), excess=whole / _expected_s(held, profile, worker, situation),
+            )
+
+
+def _expected_s(held: HeldTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
+    """Seconds of a whole run on this worker by the estimates."""
+    one = seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
+    size = held.size if 0 < held.size < math.inf else 1.0
+    return one * size / speed_of(situation.estimates, worker)
+
+
+def _targets(situation: Situation, idle: Mapping[str, int]) -> list[Worker]:
+    """Workers with an idle slot, the fastest few of each class."""
+    by_class: dict[str, list[Worker]] = {}
+    for worker in situation.fleet.workers:
+        if idle.get(worker.name, 0) > 0:
+            by_class.setdefault(worker.hardware.hardware_class, []).append(worker)
+    return [
+        w for workers in by_class.values()
+        for w in sorted(workers, key=lambda w: (-speed_of(situation.estimates, w), w.name))[:TARGETS]
+    ]
+
+
+def _fits(r: Rescue, target: Worker) -> bool:
+    needs = r.profile.needs
+    return (unfit_reason(target.hardware, needs, worker=target.name) is None
+            and strike_reason(target.reading, needs) is None)
+
+
+Refusal = tuple[str, str]
+
+
+def _stays(r: Rescue, situation: Situation) -> Refusal | None:
+    """Why a task may not leave at all, wherever to."""
+    at, cooldown_s = situation.fleet.at, situation.settings.move_cooldown
+    if any(move.task_id == r.task.task_id for move in situation.in_flight):
+        return "in flight", "the task is already being moved"
+    if not (r.profile.migratable or r.task.checkpoints):
+        return "not migratable", "the task does not checkpoint"
+    ran_s, young_s = at - (r.task.started_at or at), min(cooldown_s, YOUNG_SHARE * r.whole_s)
+    if ran_s < young_s:
+        return "young", f"runs for {ran_s:.1f} s; is left alone for {young_s:.1f} s"
+    past = situation.history.tasks.get(r.task.task_id)
+    if past is not None and at - past.last_at < cooldown_s * 2.0 ** (past.count - 1):
+        return "cooldown", f"moved {past.count} times, last {at - past.last_at:.0f} s ago"
+    return None
+
+
+def _score(r: Rescue, target: Worker, situation: Situation, scale_s: float) -> Score:
+    """Gain and cost of one rescue. Gain: what remains here less what would remain there, where the work
+    since the last checkpoint is done again. Of a run longer than expected, half (as a factor) is put down
+    to the task and half to the worker. Cost: the hand-over and the state's way over the network.
+    Points: `POINTS` is the longest remaining time, so that points rank as seconds do."""
+    there_s = _expected_s(r.task, r.profile, target, situation) * math.sqrt(r.excess)
+    share = min(1.0, (r.remaining_s + r.unsaved_s) / r.whole_s)
+    gain_s = r.remaining_s - share * there_s
+    handover_s = handover_cost_s(r.profile.name, situation)
+    resume_s = (r.task.state_bytes or 0) / BANDWIDTH_BYTES_PER_S
+    cost_s = handover_s + resume_s
+    parts = {"remaining_s": r.remaining_s, "there_s": share * there_s, "repeated_s": r.unsaved_s,
+             "handover_s": handover_s, "resume_s": resume_s}
+    return Score(
+        cost=min(POINTS, POINTS * cost_s / scale_s), benefit=max(0.0, POINTS * gain_s / scale_s),
+        cost_s=cost_s, benefit_s=gain_s, parts=MappingProxyType(parts),
+    )
+
+
+def _net_s(score: Score) -> float:
+    return (score.benefit_s or 0.0) - (score.cost_s or 0.0)
+
+
+def _refusal(r: Rescue, target: Worker, move: Move, situation: Situation, left: int) -> Refusal | None:
+    """Why this task does not go to this target."""
+    past = situation.history.tasks.get(r.task.task_id)
+    if past is not None and past.left == target.name and not world_changed(past, r.source, target):
+        return "moved back", f"the task left {move.target}, and nothing has changed since"
+    net_s, cost_s = _net_s(move.score), move.score.cost_s or 0.0
+    least_s = max(COSTS_GAINED * cost_s, SHARE_GAINED * r.remaining_s)
+    if net_s <= least_s:
+        return "gain too small", f"gains {net_s:.1f} s of {r.remaining_s:.1f} s; at least {least_s:.1f} s"
+    if left <= 0:
+        return "slot taken", f"a task that gains more goes to {move.target}"
+    return None
+
+
+def _move(r: Rescue, target: Worker, score: Score, situation: Situation) -> Move:
+    at = situation.fleet.at
+    reason = f"{r.remaining_s:.1f} s remain here, {score.parts['there_s']:.1f} s on an idle slot"
+    return Move(
+        move_id=move_id(r.task.task_id, at), task_id=r.task.task_id, profile=r.profile.name, kind="running",
+        source=r.source.name, target=target.name, target_queue=direct_queue(target.name), reason=reason,
+        score=score, at=at,
+    )
+
+
+def _rejected(r: Rescue, target: str, score: Score | None, refusal: Refusal) -> Rejected:
+    reason, detail = refusal
+    return Rejected(task_id=r.task.task_id, profile=r.profile.name, kind="running", source=r.source.name,
+                    target=target, reason=reason, detail=detail, score=score)

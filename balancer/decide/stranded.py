@@ -1,0 +1,141 @@
+"""Queued work in class and direct queues that would be done sooner elsewhere: `priced` sends it on.
+
+To an idle worker where one fits, else back to its lane, where the next slot that is worth it takes it. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from balancer.decide.cost import handover_cost_s
+from balancer.decide.estimate import seconds, speed_of
+from balancer.decide.plan import move_id
+from balancer.decide.rescue import COSTS_GAINED, POINTS, SHARE_GAINED
+from balancer.decide.situation import Situation
+from balancer.decide.slots import remaining_s
+from balancer.model import Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
+from balancer.routing import class_queue, direct_queue, strike_reason, unfit_reason
+
+
+#: Seconds assumed until a message is done that lies where no healthy worker takes it.
+HOPELESS_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranded:
+    """A message in a class or direct queue, and in how many seconds it would be done there."""
+
+    task: QueuedTask
+    lane: Lane
+    done_s: float
+
+
+def stranded_moves(situation: Situation, made: Iterable[Order],
+                   idle: dict[str, int]) -> tuple[list[Move], list[Rejected]]:
+    """Moves of stranded messages, and why the others stay. Slots it gives away leave `idle`."""
+    soonest = {offer.queue: offer for order in made for offer in order.offers}
+    moves: list[Move] = []
+    rejected: list[Rejected] = []
+    for servers, queue in _places(situation):
+        ahead_s = _held_s(servers, situation)
+        for task in (t for t in situation.fleet.queued if t.queue == queue):
+            lane = situation.fleet.lane_of(task.profile)
+            if lane is None or any(m.task_id == task.task_id for m in situation.in_flight):
+                continue
+            own_s = min((_run_s(task, lane.profile, w, situation) for w in servers), default=HOPELESS_S)
+            here = Stranded(task=task, lane=lane, done_s=ahead_s + own_s)
+            target, there_s = _best(here, idle, situation)
+            offer = soonest.get(lane.queue)
+            if target is None and offer is not None and offer.soonest_s is not None:
+                there_s = offer.soonest_s * task.size / max(lane.mean_size, 1e-9)
+            move = _move(here, target, there_s, situation)
+            if (why := _refusal(here, move)) is None:
+                moves.append(move)
+                if target is not None:
+                    idle[target.name] -= 1
+            else:
+                ahead_s += own_s / max(1, sum(w.slots for w in servers))
+                rejected.append(_rejected(here, move, why))
+    return moves, rejected
+
+
+def _places(situation: Situation) -> Iterator[tuple[list[Worker], str]]:
+    """The class and direct queues with messages that were read, and the healthy workers that serve each.
+
+    Direct queues of workers that are gone are not among them: the loop returns those whole.
+    """
+    queues = {task.queue for task in situation.fleet.queued}
+    workers = situation.fleet.workers
+    places = [([w], direct_queue(w.name)) for w in workers]
+    for name in situation.fleet.classes:
+        places.append(([w for w in workers if w.hardware.hardware_class == name], class_queue(name)))
+    for servers, queue in places:
+        if queue in queues:
+            yield [w for w in servers if w.health == "ok"], queue
+
+
+def _held_s(servers: list[Worker], situation: Situation) -> float:
+    """Mean seconds until the servers' slots have done what they hold."""
+    work = 0.0
+    for worker in servers:
+        for held in (*worker.running, *worker.reserved):
+            lane = situation.fleet.lane_of(held.profile)
+            work += remaining_s(situation, worker, held, lane.profile if lane else None)
+    idle = any(w.idle_slots > 0 for w in servers)
+    return 0.0 if idle or not servers else work / sum(max(1, w.slots) for w in servers)
+
+
+def _run_s(task: QueuedTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
+    one = seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
+    return one * task.size / speed_of(situation.estimates, worker)
+
+
+def _best(here: Stranded, idle: dict[str, int], situation: Situation) -> tuple[Worker | None, float]:
+    """The idle worker that would do it soonest, and in how many seconds (inf without one)."""
+    needs, profile = here.lane.profile.needs, here.lane.profile
+    fitting = [
+        w for w in situation.fleet.workers
+        if idle.get(w.name, 0) > 0 and unfit_reason(w.hardware, needs, worker=w.name) is None
+        and strike_reason(w.reading, needs) is None
+    ]
+    best = min(fitting, key=lambda w: (_run_s(here.task, profile, w, situation), w.name), default=None)
+    return best, math.inf if best is None else _run_s(here.task, profile, best, situation)
+
+
+def _move(here: Stranded, target: Worker | None, there_s: float, situation: Situation) -> Move:
+    """The move, with its score; `there_s` is inf when nobody else could do it."""
+    at, task = situation.fleet.at, here.task
+    cost_s = handover_cost_s(task.profile, situation)
+    gain_s = here.done_s - there_s if math.isfinite(there_s) else 0.0
+    scale = POINTS / max(here.done_s, cost_s)
+    parts = {"here_s": here.done_s, "handover_s": cost_s}
+    if math.isfinite(there_s):
+        parts["there_s"] = there_s
+    return Move(
+        move_id=move_id(task.task_id, at), task_id=task.task_id, profile=task.profile, kind="queued",
+        source=task.queue, target=here.lane.queue if target is None else target.name, at=at,
+        target_queue=here.lane.queue if target is None else direct_queue(target.name),
+        reason=f"would be done in {here.done_s:.1f} s where it waits, in {there_s:.1f} s elsewhere",
+        score=Score(cost=min(POINTS, cost_s * scale), benefit=max(0.0, gain_s * scale), cost_s=cost_s,
+                    benefit_s=gain_s, parts=MappingProxyType(parts)),
+    )
+
+
+def _refusal(here: Stranded, move: Move) -> tuple[str, str] | None:
+    """Why the message stays where it is."""
+    cost_s = move.score.cost_s or 0.0
+    net_s = (move.score.benefit_s or 0.0) - cost_s
+    least_s = max(COSTS_GAINED * cost_s, SHARE_GAINED * here.done_s)
+    if net_s > least_s:
+        return None
+    return "gain too small", f"gains {net_s:.1f} s of {here.done_s:.1f} s; at least {least_s:.1f} s"
+
+
+def _rejected(here: Stranded, move: Move, refusal: tuple[str, str]) -> Rejected:
+    reason, detail = refusal
+    return Rejected(task_id=here.task.task_id, profile=here.task.profile, kind="queued", source=move.source,
+                    target=move.target, reason=reason, detail=detail, score=move.score)

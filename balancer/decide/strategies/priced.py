@@ -1,0 +1,32 @@
+"""The default: workers pull by price, running tasks move only as a rescue, stranded work goes back.
+
+Late binding beats moving: a slot that takes its next task when it is free needs no migration of queued work.
+"""
+
+from __future__ import annotations
+
+from balancer.decide.order import orders
+from balancer.decide.rescue import idle_slots, running_moves
+from balancer.decide.situation import Situation, Suggestions
+from balancer.decide.stranded import stranded_moves
+from balancer.model import Order
+
+
+class Priced:
+    """Orders from the prices of the fluid program; moves from `decide.stranded` and `decide.rescue`."""
+
+    name: str = "priced"
+    moves_thresholds: bool = True
+    foresees: bool = True
+
+    def orders(self, situation: Situation) -> tuple[Order, ...]:
+        """One order for each class that is there."""
+        return orders(situation, strategy=self.name)
+
+    def suggest(self, situation: Situation) -> Suggestions:
+        """Queued work that lies where it should not, then running tasks for the slots that are still idle."""
+        made = orders(situation, strategy=self.name)
+        idle = idle_slots(situation, made)
+        queued, stay = stranded_moves(situation, made, idle)
+        running, left = running_moves(situation, idle)
+        return Suggestions(moves=(*queued, *running), rejected=(*stay, *left))
