@@ -38,6 +38,16 @@ Rows = dict[str, list[Row]]
 NAMED_WORKERS: Final = 8
 
 
+#: The seed's switches as its `metrics` JSON names them, and the options behind them.
+_FEATURES: Final = {
+    "dynamic_thresholds": "enable_dynamic_thresholds",
+    "predictive_balancing": "enable_predictive_balancing",
+    "cost_benefit_analysis": "enable_cost_benefit_analysis",
+    "hardware_specific": "enable_hardware_specific_strategies",
+    "resource_efficiency": "enable_resource_efficiency",
+}
+
+
 def merge(*parts: Mapping[str, Sequence[Row]]) -> Rows:
     """Rows of several sources as one batch, in order, without empty tables."""
     together: Rows = {}
@@ -164,7 +174,6 @@ def _metrics_document(
 ) -> Row:
     """The seed's `metrics` JSON, and after it what the seed lists but its example leaves out."""
     thresholds = decision.thresholds
-    foreseen = next((f for f in decision.forecasts if f.subject == "system"), None)
     return {
         "worker_count": len(fleet.workers),
         "active_migrations": sum(m.state in IN_FLIGHT for m in migrations),
@@ -179,24 +188,23 @@ def _metrics_document(
             "successful": successful,
             "success_rate": round(successful / initiated, 4) if initiated else None,
         },
-        "features": {
-            "dynamic_thresholds": settings.enable_dynamic_thresholds,
-            "predictive_balancing": settings.enable_predictive_balancing,
-            "cost_benefit_analysis": settings.enable_cost_benefit_analysis,
-            "hardware_specific": settings.enable_hardware_specific_strategies,
-            "resource_efficiency": settings.enable_resource_efficiency,
-        },
-        "prediction": {
-            "current_load": number(decision.load.average),
-            "predicted_load": number(foreseen.value) if foreseen else None,
-            "confidence": number(foreseen.confidence) if foreseen else None,
-            "window_minutes": settings.prediction_window,
-        },
+        "features": {name: getattr(settings, option) for name, option in _FEATURES.items()},
+        "prediction": _prediction(decision, settings),
         "strategy": decision.strategy,
         "load_deviation": number(decision.load.deviation),
         "trend": {"direction": decision.trend.direction, "magnitude": number(decision.trend.magnitude)},
         "waiting": sum(lane.waiting for lane in fleet.lanes),
         "dry_run": settings.dry_run,
+    }
+
+
+def _prediction(decision: Decision, settings: Settings) -> Row:
+    foreseen = next((f for f in decision.forecasts if f.subject == "system"), None)
+    return {
+        "current_load": number(decision.load.average),
+        "predicted_load": number(foreseen.value) if foreseen else None,
+        "confidence": number(foreseen.confidence) if foreseen else None,
+        "window_minutes": settings.prediction_window,
     }
 
 

@@ -21,7 +21,7 @@ from balancer.report.summary import Summary, Table, summarise, utc
 #: Rows of the decisions table; the ledger has the rest.
 DECISIONS: Final = 300
 
-_DECISION_HEAD: Final = ("time (UTC)", "what", "because", "detail", "task", "from → to", "cost", "benefit")
+_DECISION_HEAD: Final = ("time (UTC)", "what", "because", "task", "from → to", "cost", "benefit")
 
 
 def report_page(ask: Ask, span: Window | None, *, ledger: str, now: float) -> str:
@@ -101,8 +101,7 @@ def _decisions(ask: Ask, span: Window) -> str:
         return "<section><h2>Decisions</h2><p>Nothing has been decided yet.</p></section>"
     head = "".join(f"<th>{name}</th>" for name in _DECISION_HEAD)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in _cells(row)) + "</tr>"
-        for row in rows[:DECISIONS]
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(row)) + "</tr>" for row in rows[:DECISIONS]
     )
     return (
         f"<section><h2>Decisions</h2><p>Newest first.{more} "
@@ -113,13 +112,16 @@ def _decisions(ask: Ask, span: Window) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    what = {"set_aside": "set aside"}.get(row["kind"], row["kind"])
-    kind = f"{what} ({row['move_kind']})" if row["move_kind"] else what
-    path = " → ".join(part for part in (row["source"], row["target"]) if part)
-    task = " ".join(part for part in (row["task_id"], row["profile"]) if part)
+    """The cells of a decision, as HTML."""
+    safe = {name: html.escape(value) if isinstance(value, str) else value for name, value in row.items()}
+    what = {"set_aside": "set aside"}.get(safe["kind"], safe["kind"] or "")
+    if safe["move_kind"]:
+        what += f" ({safe['move_kind']}{', foreseen' if row['proactive'] and row['kind'] == 'move' else ''})"
+    detail = f"<small>{safe['detail']}</small>" if safe["detail"] else ""
+    task = f"{safe['task_id'] or ''}<small>{safe['profile'] or ''}</small>"
+    path = " → ".join(part for part in (safe["source"], safe["target"]) if part)
     cost, benefit = ("" if value is None else f"{value:.2f}" for value in (row["cost"], row["benefit"]))
-    foreseen = " (foreseen)" if row["proactive"] and row["kind"] == "move" else ""
-    return (row["when"], kind + foreseen, row["reason"] or "", row["detail"] or "", task, path, cost, benefit)
+    return (safe["when"], what, f"{safe['reason'] or ''}{detail}", task, path, cost, benefit)
 
 
 def _json(value: Any) -> str:

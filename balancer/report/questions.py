@@ -53,7 +53,8 @@ DAY_S: Final = 86_400.0
 class Window:
     """The time from `since` to `until` (epoch seconds) that the ledger has something of.
 
-    `tick_s` is the usual time between two ticks; no bucket is narrower.
+    `tick_s` is the usual time between two ticks; no bucket is much narrower (ticks that come a
+    little late shall not double the width).
     """
 
     since: float
@@ -66,7 +67,7 @@ class Window:
 
     def bucket_s(self, most: int) -> int:
         """The narrowest bucket of `BUCKETS` with which the span has at most `most` of them."""
-        wanted = max(self.span_s / most, min(self.tick_s, self.span_s / 4))
+        wanted = max(self.span_s / most, min(0.9 * self.tick_s, self.span_s / 4))
         return next((width for width in BUCKETS if width >= wanted), BUCKETS[-1])
 
 

@@ -154,28 +154,8 @@ def _decision(at: float, fleet: Fleet, sample: Sample, dice: random.Random) -> D
     mean = sum(loads) / len(loads)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in loads) / len(loads))
     spread = max(loads) - min(loads)
-    wave = _wave(at, sample)
-    ahead = 0.1 * sample.span_s
-    forecast = Forecast(
-        subject="system",
-        made_at=at,
-        due_at=at + ahead,
-        value=_wave(at + ahead, sample) + 0.05,
-        low=wave - 0.05,
-        high=wave + 0.2,
-        confidence=0.8,
-    )
-    due = replace(
-        forecast,
-        made_at=at - ahead,
-        due_at=at,
-        value=wave + dice.gauss(0.02, 0.05),
-        low=wave - 0.1,
-        high=wave + 0.12,
-    )
-    judged = JudgedForecast(
-        forecast=due, truth=mean, accuracy=1 - abs(mean - due.value), inside=due.low <= mean <= due.high
-    )
+    wave, ahead = _wave(at, sample), 0.1 * sample.span_s
+    forecast, judged = _forecasts(at, mean, sample, dice)
     busy = spread > 0.35
     return Decision(
         at=at,
@@ -203,6 +183,26 @@ def _decision(at: float, fleet: Fleet, sample: Sample, dice: random.Random) -> D
         else (),
         notes=("p100-1@node1 has been silent for 10 s",) if dice.random() < 0.03 else (),
     )
+
+
+def _forecasts(
+    at: float, truth: float, sample: Sample, dice: random.Random
+) -> tuple[Forecast, JudgedForecast]:
+    """One that is made now, and the verdict on one that is due now."""
+    wave, ahead = _wave(at, sample), 0.1 * sample.span_s
+    made = Forecast(
+        subject="system",
+        made_at=at,
+        due_at=at + ahead,
+        value=_wave(at + ahead, sample) + 0.05,
+        low=wave - 0.05,
+        high=wave + 0.2,
+        confidence=0.8,
+    )
+    value = wave + dice.gauss(0.02, 0.05)
+    due = replace(made, made_at=at - ahead, due_at=at, value=value, low=wave - 0.1, high=wave + 0.12)
+    inside = due.low <= truth <= due.high
+    return made, JudgedForecast(forecast=due, truth=truth, accuracy=1 - abs(truth - value), inside=inside)
 
 
 def _score(dice: random.Random, gain: float) -> Score:

@@ -39,6 +39,20 @@ from balancer.settings import Settings
 K80 = Hardware(kind="cuda", model="K80", emulated=True, telemetry="emulated")
 
 
+#: The seed's example, with the settings' defaults in it.
+SEED_METRICS = """{
+    "worker_count": 5,
+    "active_migrations": 2,
+    "thresholds": {"high": 0.82, "low": 0.24, "initial_high": 0.85, "initial_low": 0.20},
+    "migrations": {"initiated": 3, "successful": 2, "success_rate": 0.6667},
+    "features": {
+        "dynamic_thresholds": true, "predictive_balancing": true, "cost_benefit_analysis": true,
+        "hardware_specific": true, "resource_efficiency": true
+    },
+    "prediction": {"current_load": 0.68, "predicted_load": 0.74, "confidence": 0.85, "window_minutes": 3}
+}"""
+
+
 def worker(name: str = "k80@a", **given: object) -> Worker:
     values: dict[str, object] = {
         "name": name,
@@ -115,25 +129,7 @@ def test_the_seeds_row_and_its_json_have_the_seeds_shape_and_values() -> None:
         "migrations_successful": 2,
         "prediction_accuracy": 0.9,
     }
-    seed = {
-        "worker_count": 5,
-        "active_migrations": 2,
-        "thresholds": {"high": 0.82, "low": 0.24, "initial_high": 0.85, "initial_low": 0.2},
-        "migrations": {"initiated": 3, "successful": 2, "success_rate": 0.6667},
-        "features": {
-            "dynamic_thresholds": True,
-            "predictive_balancing": True,
-            "cost_benefit_analysis": True,
-            "hardware_specific": True,
-            "resource_efficiency": True,
-        },
-        "prediction": {
-            "current_load": 0.68,
-            "predicted_load": 0.74,
-            "confidence": 0.85,
-            "window_minutes": 3.0,
-        },
-    }
+    seed = json.loads(SEED_METRICS)
     assert {key: row["metrics"][key] for key in seed} == seed
     assert list(row["metrics"])[: len(seed)] == list(seed)
 

@@ -46,7 +46,7 @@ def test_a_bucket_is_wide_enough_and_not_wider_than_the_next_width_asks(
     span: float, tick: float, most: int
 ) -> None:
     width = Window(since=0, until=span, tick_s=tick).bucket_s(most)
-    needed = max(span / most, min(tick, span / 4))
+    needed = max(span / most, min(0.9 * tick, span / 4))
     narrower = [bucket for bucket in BUCKETS if bucket < width]
     assert width >= needed or width == BUCKETS[-1]
     assert not narrower or narrower[-1] < needed

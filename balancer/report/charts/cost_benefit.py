@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 
 from balancer.report.charts import Picture
@@ -42,8 +44,6 @@ def _sentence(rows: Rows) -> str:
 
 
 def _points(rows: Rows, costs: float, kind: str, interactive: bool) -> alt.Chart:
-    outcomes = ["made", "refused"]
-    most = max(row["candidates"] for row in rows)
     return (
         alt.Chart(data("candidates"))
         .mark_point(filled=True, opacity=0.7, clip=interactive)
@@ -60,35 +60,47 @@ def _points(rows: Rows, costs: float, kind: str, interactive: bool) -> alt.Chart
                 scale=alt.Scale(type=kind),
                 axis=alt.Axis(tickCount=8, format="~s"),
             ),
-            color=alt.Color(
-                "outcome:N",
-                scale=alt.Scale(domain=outcomes, range=[GREEN, ORANGE]),
-                legend=alt.Legend(title=None),
-            ),
-            shape=alt.Shape(
-                "outcome:N",
-                scale=alt.Scale(domain=outcomes, range=["circle", "diamond"]),
-                legend=alt.Legend(title=None),
-            ),
-            size=alt.Size(
-                "candidates:Q",
-                scale=alt.Scale(domain=[1, max(2, most)], range=[40, 600]),
-                legend=alt.Legend(
-                    title="candidates",
-                    values=sorted({1, (1 + most) // 2, most}),
-                    symbolFillColor=GREY,
-                    format="~s",
-                ),
-            ),
-            tooltip=[
-                alt.Tooltip("outcome:N", title="outcome"),
-                amount("cost", "cost"),
-                amount("benefit", "benefit"),
-                amount("candidates", "candidates", ",d"),
-                alt.Tooltip("reason:N", title="most often because"),
-                alt.Tooltip("profile:N", title="most often of"),
-                amount("cost_s", "mean cost (s)"),
-                amount("benefit_s", "mean benefit (s)"),
-            ],
+            **_marks(max(row["candidates"] for row in rows)),
+            tooltip=_tooltip(),
         )
     )
+
+
+def _marks(most: int) -> dict[str, Any]:
+    """Colour and shape for what became of a candidate, size for how many, `most` in one place."""
+    outcomes = ["made", "refused"]
+    return {
+        "color": alt.Color(
+            "outcome:N",
+            scale=alt.Scale(domain=outcomes, range=[GREEN, ORANGE]),
+            legend=alt.Legend(title=None),
+        ),
+        "shape": alt.Shape(
+            "outcome:N",
+            scale=alt.Scale(domain=outcomes, range=["circle", "diamond"]),
+            legend=alt.Legend(title=None),
+        ),
+        "size": alt.Size(
+            "candidates:Q",
+            scale=alt.Scale(domain=[1, max(2, most)], range=[40, 600]),
+            legend=alt.Legend(
+                title="candidates",
+                values=sorted({1, (1 + most) // 2, most}),
+                symbolFillColor=GREY,
+                format="~s",
+            ),
+        ),
+    }
+
+
+def _tooltip() -> list[alt.Tooltip]:
+    return [
+        alt.Tooltip("outcome:N", title="outcome"),
+        amount("cost", "cost"),
+        amount("benefit", "benefit"),
+        amount("candidates", "candidates", ",d"),
+        alt.Tooltip("reason:N", title="most often because"),
+        alt.Tooltip("profile:N", title="most often of"),
+        amount("cost_s", "mean cost (s)"),
+        amount("benefit_s", "mean benefit (s)"),
+    ]

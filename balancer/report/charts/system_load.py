@@ -42,6 +42,6 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
                 amount("power_w", "mean power (W)"),
             ],
         )
-        .properties(width=WIDTH - 260, height=alt.Step(_ROOMY if lines <= 24 else _TIGHT))
+        .properties(width=WIDTH - 300, height=alt.Step(_ROOMY if lines <= 24 else _TIGHT))
     )
     return Picture(chart=zoomed(chart, interactive), datasets={"load": rows})

@@ -23,29 +23,30 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     lines: Rows = [
         {**row, "line": name, "value": row[column]} for row in rows for name, column in _LINES.items()
     ]
-    x = time_axis(span, zoom=interactive)
-    y = alt.Y("value:Q", title="utilization", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%"))
     band = (
         alt.Chart(data("ticks"))
         .mark_area(opacity=0.18, color=BLUE, clip=interactive)
-        .encode(x=x, y=alt.Y("least:Q", title="utilization"), y2="greatest:Q")
+        .encode(x=time_axis(span, zoom=interactive), y=alt.Y("least:Q", title="utilization"), y2="greatest:Q")
     )
-    drawn = (
+    drawn = zoomed(_drawn(span, interactive, dots=len(rows) < 40), interactive)
+    chart = alt.layer(band, drawn, title=title("thresholds")).properties(width=WIDTH - 90, height=260)
+    return Picture(chart=chart, datasets={"ticks": rows, "lines": lines})
+
+
+def _drawn(span: Window, interactive: bool, *, dots: bool) -> alt.Chart:
+    scale = alt.Scale(domain=list(_LINES), range=_COLOURS)
+    dashes = alt.Scale(domain=list(_LINES), range=_DASHES)
+    point = alt.OverlayMarkDef(size=14) if dots else False
+    return (
         alt.Chart(data("lines"))
-        .mark_line(
-            strokeWidth=2, clip=interactive, point=alt.OverlayMarkDef(size=14) if len(rows) < 40 else False
-        )
+        .mark_line(strokeWidth=2, clip=interactive, point=point)
         .encode(
-            x=x,
-            y=y,
-            color=alt.Color(
-                "line:N",
-                scale=alt.Scale(domain=list(_LINES), range=_COLOURS),
-                legend=_LEGEND,
+            x=time_axis(span, zoom=interactive),
+            y=alt.Y(
+                "value:Q", title="utilization", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
             ),
-            strokeDash=alt.StrokeDash(
-                "line:N", scale=alt.Scale(domain=list(_LINES), range=_DASHES), legend=_LEGEND
-            ),
+            color=alt.Color("line:N", scale=scale, legend=_LEGEND),
+            strokeDash=alt.StrokeDash("line:N", scale=dashes, legend=_LEGEND),
             tooltip=[
                 when(),
                 alt.Tooltip("line:N", title="line"),
@@ -58,6 +59,3 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
             ],
         )
     )
-    chart = alt.layer(band, zoomed(drawn, interactive), title=title("thresholds"))
-    chart = chart.properties(width=WIDTH - 90, height=260)
-    return Picture(chart=chart, datasets={"ticks": rows, "lines": lines})
