@@ -37,6 +37,10 @@ RUNS: Final = """
     SELECT worker, hardware_class, profile, outcome, started_at, ended_at, duration_s, epoch FROM runs
     WHERE task_id = $task ORDER BY ended_at"""
 
+#: The states of a fence (docs/wire.md) in words.
+STATES: Final = {"run": "a run holds it", "fin": "committed, not acknowledged yet",
+                 "free": "given up by its last worker", "done": "done"}
+
 
 @click.command()
 @click.argument("task_id")
@@ -118,7 +122,7 @@ def _place(document: Document) -> Iterator[str]:
         since = "" if held["for_s"] is None else f" for {held['for_s']:.1f} s"
         yield f"  now: {held['how']} on {held['worker']}, {held['class']}{emulated}{since}"
     elif waiting:
-        yield f"  now: waits in {waiting['queue']}, {waiting['ahead']} of its list before it"
+        yield f"  now: waits in {waiting['queue']}, {waiting['ahead']} before it in its list"
     elif fence.get("state") == "done":
         yield f"  now: done; last run by {fence.get('worker', 'an unknown worker')}"
     else:
@@ -126,7 +130,8 @@ def _place(document: Document) -> Iterator[str]:
         yield (f"  now: not held by a live worker, and not among the {search['looked_at']} of "
                f"{search['there']} waiting messages looked at")
     if fence:
-        yield "  fence: " + ", ".join(f"{name} {value}" for name, value in sorted(fence.items()))
+        yield (f"  fence: {STATES.get(fence.get('state', ''), 'unknown')}, claimed {fence.get('n', '?')} "
+               f"times, last by {fence.get('worker', '?')}; nesting.retries.epoch {fence.get('g', '?')}")
     if document["checkpoint"]:
         point = document["checkpoint"]
         yield f"  checkpoint: {point.get('size', '?')} bytes, share done {point.get('share') or 'not said'}"

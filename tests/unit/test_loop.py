@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from balancer.adapters.in_memory import InMemoryFleetStore, InMemoryHandOver
+from balancer.decide.strategies import by_name
 from balancer.errors import BalancerError, StoreError
 from balancer.model import HandedOver, Move, QueuedTask, Refused
 from balancer.routing import direct_queue, lane_queue
@@ -391,3 +392,29 @@ def test_a_look_changes_nothing() -> None:
     assert onlooker.standing.in_flight == (a_move(),)
     assert onlooker.get_load_balancer_stats()["works_here"] is False
     assert (made.store.memory, made.board.holders, len(made.handover.requested)) == before
+
+
+def test_the_default_strategy_rescues_a_task_from_a_slow_worker_to_an_idle_fast_one() -> None:
+    made = rig(strategy=by_name("priced"), hints={"resnet": {"cpu": 1000.0, "cuda": 10.0}})
+    balancer = made.add("a")
+    balancer.turn()
+    wanted = made.handover.want("t1")
+    assert wanted is not None
+    assert (wanted.source, wanted.target_queue) == (SLOW, direct_queue(FAST))
+    made.tick()
+    made.store.tell(handed(made, wanted))
+    made.store.tell(began(made, FAST))
+    balancer.turn()
+    assert ("t1", "completed") in moved(made)
+
+
+@pytest.mark.parametrize("name", ["static", "fixed", "adaptive", "priced"])
+def test_every_strategy_takes_whole_turns_over_any_fleet(name: str) -> None:
+    made = rig(strategy=by_name(name), check_interval=1.0)
+    balancer = made.add("a")
+    for _ in range(4):
+        assert balancer.turn()
+        made.tick()
+    made.world.reports.clear()
+    assert balancer.turn()
+    assert [row["metrics"]["worker_count"] for row in made.rows("load_balancer_metrics")] == [2, 2, 2, 2, 0]
