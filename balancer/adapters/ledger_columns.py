@@ -28,10 +28,12 @@ _TIME_RANGE: Final = (-62_135_596_800, 253_402_300_799)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One table: its columns with their types, in order, and the columns that name a row, if any."""
+    """One table: its columns with their types, in order; each one's place with what fits a value to it;
+    and the columns that name a row, if any."""
 
     name: str
     columns: Mapping[str, str]
+    places: Mapping[str, tuple[int, Callable[[Any], Any]]]
     key: tuple[str, ...] = ()
 
 
@@ -53,7 +55,7 @@ def tables() -> Mapping[str, Table]:
             columns.setdefault(table, {})[column] = kind
         keys = dict(connection.execute("SELECT table_name, comment FROM duckdb_tables()").fetchall())
     return {
-        name: Table(name=name, columns=found, key=_key(keys.get(name)))
+        name: Table(name=name, columns=found, places=_places(found), key=_key(keys.get(name)))
         for name, found in columns.items()
         if name != "schema_version"
     }
@@ -65,13 +67,20 @@ def fit(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
     TIMESTAMP columns become microseconds since the epoch, JSON columns text. Raises `ValueError`
     with column and value where a value does not fit or a column is not there.
     """
-    unknown = row.keys() - table.columns.keys()
-    if unknown:
-        raise ValueError(f"{table.name} has no column {', '.join(sorted(unknown))}")
-    return tuple(
-        None if (value := row.get(column)) is None else _fit_value(table, column, kind, value)
-        for column, kind in table.columns.items()
-    )
+    fitted: list[Any] = [None] * len(table.columns)
+    places = table.places
+    for column, value in row.items():
+        if value is None and column in places:
+            continue
+        try:
+            place, fitter = places[column]
+            fitted[place] = fitter(value)
+        except KeyError:
+            raise ValueError(f"{table.name} has no column {column}") from None
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            kind, shown = table.columns[column], repr(value)[:80]
+            raise ValueError(f"{table.name}.{column} takes {kind}, not {shown} ({error})") from error
+    return tuple(fitted)
 
 
 def placeholder(kind: str) -> str:
@@ -81,27 +90,27 @@ def placeholder(kind: str) -> str:
     return f"unnest(?::{'VARCHAR' if kind == 'JSON' else kind}[])"
 
 
+def _places(columns: Mapping[str, str]) -> dict[str, tuple[int, Callable[[Any], Any]]]:
+    return {column: (place, _FITTERS[kind]) for place, (column, kind) in enumerate(columns.items())}
+
+
 def _key(comment: str | None) -> tuple[str, ...]:
     if not comment or not comment.startswith("key:"):
         return ()
     return tuple(part.strip() for part in comment.removeprefix("key:").split(","))
 
 
-def _fit_value(table: Table, column: str, kind: str, value: Any) -> Any:
-    try:
-        return _FITTERS[kind](value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        shown = repr(value)[:80]
-        raise ValueError(f"{table.name}.{column} takes {kind}, not {shown} ({error})") from error
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("text is needed")
+    if value.isascii():
+        return value
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _real(value: Any) -> float | None:
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         value = float(value) if hasattr(value, "dtype") else _refuse("a number is needed")
     number = float(value)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import pytest
 
 from balancer.adapters import ledger_columns
 from balancer.adapters.duckdb_ledger import DuckDBLedger, read
+from balancer.adapters.in_memory import InMemoryLedger
 from balancer.errors import LedgerError
+from balancer.ports import Ledger
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +78,54 @@ def held(path: Path) -> Iterator[None]:
             yield
         finally:
             holder.communicate("")
+
+
+class Twin:
+    """The ledger in memory, as the same world that a file and its holder are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = InMemoryLedger()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        self.ledger.locked = True
+        yield
+        self.ledger.locked = False
+
+    def reasons(self) -> list[str]:
+        return [str(row["reason"]) for row in self.ledger.tables["decisions"]]
+
+
+class File:
+    """The ledger in a file, which another process may hold."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger.duckdb"
+        self.ledger = DuckDBLedger(str(self.path))
+
+    def locked(self) -> AbstractContextManager[None]:
+        return held(self.path)
+
+    def reasons(self) -> list[str]:
+        return reasons(self.path)
+
+
+@pytest.mark.parametrize("world", [Twin, File])
+def test_twin_and_file_keep_rows_in_order_and_lose_none_while_locked(
+    tmp_path: Path, world: type[Twin] | type[File]
+) -> None:
+    here = world(tmp_path)
+    ledger: Ledger = here.ledger
+    assert ledger.record(notes("a", "b"))
+    with here.locked():
+        assert not ledger.record(notes("c"))
+        assert not ledger.record(notes("d"))
+    assert ledger.record({})
+    assert here.reasons() == ["a", "b", "c", "d"]
+    with here.locked():
+        assert not ledger.record(notes("e"))
+    ledger.close()
+    assert here.reasons()[-1] == "e"
 
 
 @pytest.fixture
