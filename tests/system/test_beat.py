@@ -55,10 +55,9 @@ def test_one_works_and_the_next_takes_over(beats: FleetUnderTest) -> None:
     beats.worker("w", pool="threads")
     wait_until(lambda: beats.client.exists(beats.keys.order("cpu-test")), "an order is published", 60)
     wait_until(lambda: rows(beats, "SELECT 1 FROM worker_samples"), "a tick saw the worker", 30)
-    told: list[dict[str, Any]] = []
-    metrics = "SELECT metrics FROM load_balancer_metrics LIMIT 1"
-    wait_until(lambda: told.extend(rows(beats, metrics)) or told, "the row of a tick", 30)
-    assert json.loads(told[0]["metrics"])["features"]["predictive_balancing"] is False
+    ticks = "SELECT metrics FROM load_balancer_metrics"
+    wait_until(lambda: any(json.loads(row["metrics"])["features"]["predictive_balancing"] is False
+                           for row in rows(beats, ticks)), "beat's own options reach the tick", 30)
     holder = beats.client.get(beats.keys.lease)
 
     second = balancing(beats, "second")

@@ -217,7 +217,7 @@ def test_queued_work_without_an_id_listens_to_nobody() -> None:
 
 def test_many_moves_take_their_own_events_in_order() -> None:
     first, second = in_state("requested"), start(a_move(task_id="t2", move_id="m2"), AT)[0]
-    events = [handed(), finished("slow@h", task_id="t2"), began("fast@h")]
+    events: list[Event] = [handed(), finished("slow@h", task_id="t2"), began("fast@h")]
     (one, two), commands = advance_all([first, second], events)
     assert (one.state, two.state) == ("completed", "refused")
     assert commands == (Cancel(move=second.move),)
