@@ -69,15 +69,14 @@ def _load(ticks: dict[str, Any]) -> list[str]:
     if ticks["load"] is None:
         return []
     workers = f" over at most {count(ticks['workers'], 'worker')}" if ticks["workers"] else ""
-    spread = (
-        f", standard deviation over the workers {percent(ticks['deviation'])}"
-        if ticks["deviation"] is not None
-        else ""
-    )
-    return [
+    parts = [
         f"The fleet was {percent(ticks['load'])} loaded on average{workers}, {percent(ticks['peak'])} at most"
-        f"{spread}; its most and least loaded workers were {percent(ticks['imbalance'])} apart on average."
     ]
+    if ticks["deviation"] is not None:
+        parts.append(f"the standard deviation over the workers was {percent(ticks['deviation'])}")
+    if ticks["imbalance"] is not None:
+        parts.append(f"the most and least loaded workers were {percent(ticks['imbalance'])} apart on average")
+    return ["; ".join(parts) + "."]
 
 
 def _emulation(classes: Rows) -> list[str]:

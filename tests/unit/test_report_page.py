@@ -85,10 +85,13 @@ def test_the_summary_says_what_the_ledger_holds(ledger: Path) -> None:
 
 def test_a_ledger_with_a_single_tick_is_said_without_numbers_it_does_not_have(tmp_path: Path) -> None:
     path = tmp_path / "ledger.duckdb"
-    assert DuckDBLedger(str(path)).record({"load_balancer_metrics": [{"timestamp": START}]})
+    assert DuckDBLedger(str(path)).record(
+        {"load_balancer_metrics": [{"timestamp": START, "system_load": 0.5}]}
+    )
     ask = asking(path)
     text = "\n".join(summarise(ask, whole(ask)).sentences)
     assert "1 whole tick." in text
+    assert "The fleet was 50 % loaded on average, 50 % at most.\n" in text
     for sentence in (
         "No run of a task has ended.",
         "Nothing was moved.",

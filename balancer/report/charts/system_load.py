@@ -19,8 +19,12 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     if not rows:
         return None
     lines = len({row["row"] for row in rows})
+    single = all(row["workers"] == 1 for row in rows)
+    sentence = (
+        "" if single else "The mean load of each hardware class: there are too many workers for a row each."
+    )
     chart = (
-        alt.Chart(data("load"), title=title("system_load"))
+        alt.Chart(data("load"), title=title("system_load", sentence))
         .mark_rect(clip=interactive, x2Offset=0.6)
         .encode(
             x=time_axis(span, zoom=interactive),
