@@ -140,6 +140,7 @@ class Course:
         return Scene(
             elapsed_s=self.elapsed_s, total=len(self.workload.jobs), published=len(self.results.published),
             done=len(self.results.finished), now=self.stage.watch.now(), states=self._states(),
+            left=self.stage.watch.left(),
         )
 
     def _states(self) -> Mapping[str, str]:

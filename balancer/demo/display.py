@@ -35,7 +35,7 @@ class Scene:
     done: int
     now: Mapping[str, Now] = field(default_factory=lambda: MappingProxyType({}))
     states: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    moves: int | None = None
+    left: int = 0
 
     @property
     def running(self) -> int:
@@ -86,7 +86,7 @@ class Display:
 
 def line(scene: Scene) -> str:
     """One line of progress."""
-    moves = "" if scene.moves is None else f", {scene.moves} moved"
+    moves = f", {scene.left} moved while running" if scene.left else ""
     return (
         f"{scene.elapsed_s:5.1f} s  {scene.done} of {scene.total} done, {scene.running} running, "
         f"{scene.waiting} waiting{moves}"

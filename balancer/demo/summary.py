@@ -76,7 +76,8 @@ def figures(account: Account) -> dict[str, Any]:
         "workers": account.workers,
         "runs": account.verdict.runs,
         "runs_resumed": account.verdict.resumed,
-        "runs_unfinished": account.verdict.unfinished_runs,
+        "runs_left": account.verdict.left,
+        "runs_cut_off": account.verdict.cut_off,
         "disturbances": [[round(d.at_s, 2), d.kind, d.target] for d in account.disturbances],
         "clipped": account.clipped.sentence(),
         "flower": account.flower,
@@ -96,8 +97,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     told = "told the measured speeds" if found["hints"] else "cold: told no speeds"
     said = [
         f"{found['tasks']} tasks: {found['lost']} lost, {found['finished_twice']} finished twice, "
-        f"{found['failed']} failed ({found['runs']} runs of bodies, {found['runs_resumed']} resumed at a "
-        f"checkpoint, {found['runs_unfinished']} not finished where they began)",
+        f"{found['failed']} failed ({found['runs']} runs: {found['runs_left']} left at a checkpoint, "
+        f"{found['runs_cut_off']} were cut off, {found['runs_resumed']} resumed from a checkpoint)",
         f"strategy {found['strategy']} ({told}): makespan {found['makespan_s']:.1f} s; "
         f"no schedule can be under {found['bound_s']:.1f} s "
         f"(LP bound{'' if ratio is None else f'; {ratio:.2f} times that'})",

@@ -17,18 +17,20 @@ from typing import Any, Final, Literal
 
 import redis
 
-What = Literal["start", "end", "finish"]
+What = Literal["start", "end", "finish", "left"]
 
 #: Keys of the book. What a worker does at the moment is overwritten; the log only grows.
 LOG: Final = "watch:log"
 NOW: Final = "watch:now"
 READY: Final = "watch:ready"
+LEFT: Final = "watch:left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of the book. "start": a body began; "end": it reached its last line; "finish": Celery
-    called the run of that body a success. `share` is what an earlier run had done. Client's clock, s."""
+    called the run of that body a success; "left": it was wanted elsewhere and left at a checkpoint.
+    `share` is what an earlier run had done. Client's clock, s."""
 
     what: What
     task_id: str
@@ -77,6 +79,8 @@ class Watch:
         with self.client.pipeline(transaction=False) as pipe:
             pipe.rpush(LOG, json.dumps(line))
             pipe.hset(NOW, worker, json.dumps(now))
+            if what == "left":
+                pipe.incr(LEFT)
             pipe.execute()
 
     def progress(self, task_id: str, worker: str, profile: str, share: float, since: float) -> None:
@@ -93,6 +97,10 @@ class Watch:
         found = self.client.hgetall(NOW)
         return {worker: Now(worker=worker, **json.loads(text)) for worker, text in found.items()}
 
+    def left(self) -> int:
+        """How many runs left at a checkpoint so far."""
+        return int(self.client.get(LEFT) or 0)
+
     def entries(self) -> list[Entry]:
         """The whole book, in order."""
         return [Entry(**json.loads(line)) for line in self.client.lrange(LOG, 0, -1)]
@@ -102,15 +110,16 @@ class Watch:
 class Verdict:
     """What the book says: ids that finished more than once or never, and how many runs there were.
 
-    `resumed` counts runs that went on from a checkpoint, `unfinished_runs` bodies that began and
-    whose worker died, that left for another worker, or whose end was refused as stale.
+    `resumed` counts runs that went on from a checkpoint, `left` those that left at one, `cut_off`
+    those whose worker died or whose end was refused as stale.
     """
 
     finished_twice: tuple[str, ...]
     never_finished: tuple[str, ...]
     runs: int
     resumed: int
-    unfinished_runs: int
+    left: int
+    cut_off: int
 
 
 def judge(entries: Iterable[Entry], task_ids: Iterable[str]) -> Verdict:
@@ -118,12 +127,14 @@ def judge(entries: Iterable[Entry], task_ids: Iterable[str]) -> Verdict:
     book = list(entries)
     finishes: Mapping[str, int] = Counter(e.task_id for e in book if e.what == "finish")
     starts = [e for e in book if e.what == "start"]
+    left = sum(e.what == "left" for e in book)
     return Verdict(
         finished_twice=tuple(sorted(task for task, times in finishes.items() if times > 1)),
         never_finished=tuple(task for task in task_ids if not finishes.get(task)),
         runs=len(starts),
         resumed=sum(e.share > 0 for e in starts),
-        unfinished_runs=len(starts) - sum(finishes.values()),
+        left=left,
+        cut_off=len(starts) - left - sum(finishes.values()),
     )
 
 
@@ -146,10 +157,15 @@ class Watched:
         return state
 
     def checkpoint(self, state: Mapping[str, Any], *, share: float | None = None) -> None:
-        """Save the state, with the share in it."""
+        """Save the state, with the share in it; a task that is wanted elsewhere leaves here."""
         if self.watch is not None:
             self.watch.progress(self.task.request.id, self.worker, self.profile, share or 0.0, self.began)
-        self.task.checkpoint({**state, "share": share or 0.0}, share=share)
+        try:
+            self.task.checkpoint({**state, "share": share or 0.0}, share=share)
+        except BaseException:
+            if self.watch is not None:
+                self.watch.write("left", self.task.request.id, self.worker, self.profile)
+            raise
 
     def ended(self) -> None:
         """The body reached its last line; a success of this very run will count as its finish."""

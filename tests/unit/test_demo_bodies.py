@@ -154,9 +154,9 @@ def test_the_book_convicts_what_finished_twice_or_never() -> None:
         entry("start", "b"), entry("start", "b", share=0.4), entry("end", "b"), entry("finish", "b"),
         entry("start", "c"), entry("end", "c"), entry("finish", "c"),
         entry("start", "c"), entry("end", "c"), entry("finish", "c"),
-        entry("start", "d"),
+        entry("start", "d"), entry("left", "d"), entry("start", "d", share=0.2),
     ]
     verdict = judge(book, ["a", "b", "c", "d", "e"])
     assert verdict.finished_twice == ("c",)
     assert verdict.never_finished == ("d", "e")
-    assert (verdict.runs, verdict.resumed, verdict.unfinished_runs) == (6, 1, 2)
+    assert (verdict.runs, verdict.resumed, verdict.left, verdict.cut_off) == (7, 2, 1, 2)
