@@ -15,8 +15,8 @@ import numpy as np
 
 from balancer.model import HARDWARE_PROFILES, HardwareProfile, as_kind
 
-#: Weight of a kind's performance weight, in runs.
-PRIOR_RUNS: Final = 3.0
+#: Weight of a kind's performance weight, in runs: models of one kind differ more than kinds do.
+PRIOR_RUNS: Final = 1.0
 
 #: Most runs of one pair that count: beyond, they no longer make it surer how the *class* compares.
 PAIR_RUNS: Final = 12

@@ -8,6 +8,7 @@ Read by `prices` and `order` through `matrix`, by `slots`, `rescue` and the cost
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -109,24 +110,25 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
     hung run moves it little; three in a row on the same side begin it anew; while it is young (n ≤ 3) a
     run of less than half replaces it, as what came before was a warm-up. A worker's speed follows the
     same runs, and a class's typical worker keeps speed 1 (median), so a slow one shows as slow
-    instead of making its class look slow.
+    instead of making its class look slow. One worker alone is its class: its speed stays 1.
     """
     pairs, speeds = dict(estimates.pairs), dict(estimates.worker_speed)
     classes = dict(estimates.worker_class)
+    members = Counter(classes.values())
     touched = set()
     for run in runs:
         rate = _rate(run)
         if rate is None:
             continue
         key = (run.profile, run.hardware_class)
-        if classes.get(run.worker) != run.hardware_class:
+        if (before := classes.pop(run.worker, None)) != run.hardware_class:
             speeds.pop(run.worker, None)
+            members.update({run.hardware_class: 1} if before is None else {run.hardware_class: 1, before: -1})
         speed = speeds.pop(run.worker, 1.0)
         old = pairs.pop(key, None)
         pairs[key] = _updated(old, rate * speed, _hinted(settings.hints, run.profile, run.hardware_class))
-        classes.pop(run.worker, None)
         classes[run.worker] = run.hardware_class
-        speeds[run.worker] = _speed(speed, old, rate)
+        speeds[run.worker] = _speed(speed, old, rate) if members[run.hardware_class] > 1 else speed
         touched.add(run.hardware_class)
     if not touched:
         return estimates
@@ -186,6 +188,8 @@ def _recentre(hardware_class: str, pairs: dict[tuple[str, str], Estimate], speed
               classes: Mapping[str, str]) -> None:
     """Give the class's median worker speed 1 and its pairs the seconds of that worker, in place."""
     members = [w for w in speeds if classes[w] == hardware_class]
+    if not members:
+        return
     middle = float(np.exp(np.median(np.log([speeds[w] for w in members]))))
     if abs(middle - 1) < 1e-9:
         return

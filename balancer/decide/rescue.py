@@ -204,7 +204,9 @@ def _net_s(score: Score) -> float:
 def _refusal(r: Rescue, target: Worker, move: Move, situation: Situation, left: int) -> Refusal | None:
     """Why this task does not go to this target."""
     past = situation.history.tasks.get(r.task.task_id)
-    if past is not None and past.left == target.name and not world_changed(past, r.source, target):
+    if past is not None and past.left == target.name and not world_changed(
+        past, source=r.source, target=target
+    ):
         return "moved back", f"the task left {move.target}, and nothing has changed since"
     net_s, cost_s = _net_s(move.score), move.score.cost_s or 0.0
     least_s = max(COSTS_GAINED * cost_s, SHARE_GAINED * r.remaining_s)

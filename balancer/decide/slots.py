@@ -18,8 +18,11 @@ from balancer.decide.situation import Situation
 from balancer.model import Fleet, HeldTask, Needs, QueuedTask, TaskProfile, Worker
 from balancer.routing import class_queue, direct_queue, strike_reason
 
-#: A task past its expected end is taken to need this share of the time it has run already.
-OVERDUE: Final = 0.1
+#: A task past its expected end is taken to need this share of the time it is late by.
+OVERDUE: Final = 0.5
+
+#: A slot that runs something is not idle, however soon it is done (s).
+LEAST_S: Final = 0.01
 
 #: A worker slower than this (relative to its class) is never what others wait for.
 SLOW: Final = 0.8
@@ -81,7 +84,8 @@ def _direct_work(fleet: Fleet) -> dict[str, list[QueuedTask]]:
 def _free_in(worker: Worker, ahead: list[QueuedTask], profiles: Mapping[str, TaskProfile],
              situation: Situation, speed: float) -> list[float]:
     """Seconds until each slot of a worker has done what it holds and what lies in its direct queue."""
-    times = [remaining_s(situation, worker, held, profiles.get(held.profile)) for held in worker.running]
+    left = (remaining_s(situation, worker, held, profiles.get(held.profile)) for held in worker.running)
+    times = [max(LEAST_S, seconds_) for seconds_ in left]
     unknown = min(worker.slots, worker.busy) - len(times)
     if unknown > 0:
         typical = sum(times) / len(times) if times else (situation.estimates.typical_s or DEFAULT_S) / 2
@@ -126,7 +130,7 @@ def remaining_s(situation: Situation, worker: Worker, held: HeldTask, profile: T
     if held.share_done is not None and held.checkpointed_at is not None:
         since, left = held.checkpointed_at, 1.0 - held.share_done
     elapsed = max(0.0, situation.fleet.at - since)
-    return max(left * whole - elapsed, OVERDUE * elapsed, 0.0)
+    return max(left * whole - elapsed, OVERDUE * (elapsed - left * whole))
 
 
 def level(free_in: NDArray[np.float64], work: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,6 @@ from balancer.decide.slots import remaining_s
 from balancer.model import Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
 from balancer.routing import class_queue, direct_queue, strike_reason, unfit_reason
 
-
 #: Seconds assumed until a message is done that lies where no healthy worker takes it.
 HOPELESS_S: Final = 3600.0
 
