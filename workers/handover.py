@@ -1,4 +1,4 @@
-"""What a worker answers to the balancer: give up a reserved task, say what it holds.
+"""What a worker answers: give up a reserved task, say what it holds, pass on the seed's three calls.
 
 Remote-control commands, run on the worker's event loop. The answer to `balancer_relinquish` is an
 event on the stream; the fence decides, in one script, whether the task was still to be had.
@@ -6,6 +6,8 @@ event on the stream; the fence decides, in one script, whether the task was stil
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 from celery.utils.log import get_logger
@@ -13,6 +15,7 @@ from celery.worker import state as worker_state
 from celery.worker.control import control_command, inspect_command
 from redis.exceptions import RedisError
 
+from balancer import api
 from balancer.errors import BalancerError
 from balancer.model import HandedOver, Refused
 from workers.reporter import Reporter
@@ -64,3 +67,36 @@ def balancer_status(state: Any, **_: Any) -> dict[str, Any]:
     """What this worker is, follows and holds, as the balancer is told."""
     reporter = Reporter.current
     return reporter.status() if reporter is not None else {"error": "this worker does not report"}
+
+
+@inspect_command()  # type: ignore[untyped-decorator]
+def get_load_balancer_stats(state: Any, **_: Any) -> dict[str, Any]:
+    """Statistics of the balancer and its fleet."""
+    return api.get_load_balancer_stats(state.app)
+
+
+@control_command(args=[("task_id", str), ("source_worker_id", str)], signature="<task_id> <source_worker_id>")  # type: ignore[untyped-decorator]
+def handle_task_cancelled_for_migration(
+    state: Any, task_id: str, source_worker_id: str, **_: Any
+) -> dict[str, str]:
+    """A task was cancelled on its worker so that it can move."""
+    return _told(lambda: api.handle_task_cancelled_for_migration(state.app, task_id, source_worker_id))
+
+
+@control_command(
+    args=[("worker_id", str), ("metrics", json.loads)], signature="<worker_id> <metrics as JSON>"
+)  # type: ignore[untyped-decorator]
+def update_worker_performance(
+    state: Any, worker_id: str, metrics: dict[str, Any], **_: Any
+) -> dict[str, str]:
+    """Metrics of a worker from outside."""
+    return _told(lambda: api.update_worker_performance(state.app, worker_id, metrics))
+
+
+def _told(tell: Callable[[], None]) -> dict[str, str]:
+    """What a caller of a control command reads: that the balancer is told, or what is wrong."""
+    try:
+        tell()
+    except (BalancerError, RedisError) as error:
+        return {"error": str(error)}
+    return {"ok": "the balancer hears it in its next turn"}

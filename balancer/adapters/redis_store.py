@@ -45,6 +45,8 @@ class RedisFleetStore:
         self._lanes = LaneReader()
         self._queues = QueueWatch()
         self._asides = Asides()
+        #: Set aside outside a look (events, memory, orders); the next look reports it.
+        self._since: list[SetAside] = []
 
     def observe(self) -> Fleet:
         """One snapshot. Raises `StoreError` when Redis does not answer."""
@@ -58,6 +60,7 @@ class RedisFleetStore:
         heads, unread = self._heads(table, backlog, reports.now)
         set_aside = (*broken, *roster.set_aside, *table.set_aside, *backlog.set_aside, *unread)
         self._asides.tell(self._connection.client, self._connection.keys, set_aside, reports.now)
+        set_aside, self._since = (*set_aside, *self._since), []
         self._tidy(reports.now, roster, table, backlog, routed)
         known = {queue: [h for messages in lists for h in messages if h] for queue, lists in heads.items()}
         return Fleet(
@@ -149,7 +152,7 @@ class RedisFleetStore:
                 except StoreError as error:
                     broken.append(aside(f"event {after}", str(error), fields.get(b"e", b"")))
             if broken:
-                asides.push(client, keys, broken[:asides.KEPT], self._now())
+                self._set_aside(broken[: asides.KEPT])
         return after, found
 
     def publish_orders(self, orders: Sequence[Order], ttl_s: float) -> None:
@@ -166,7 +169,7 @@ class RedisFleetStore:
                     pipe.set(keys.order(order.hardware_class), document, px=max(1, round(ttl_s * 1000)))
             pipe.execute()
             if broken:
-                asides.push(client, keys, broken, self._now())
+                self._set_aside(broken)
 
     def load_memory(self) -> Mapping[str, Any] | None:
         """The last document; one that cannot be read is copied to the asides and removed."""
@@ -179,7 +182,7 @@ class RedisFleetStore:
                 raw, reason = None, f"of another type: {error}"
             except StoreError as error:
                 reason = str(error)
-            asides.push(client, keys, [aside("memory", reason, raw or b"", MEMORY_DETAIL)], self._now())
+            self._set_aside([aside("memory", reason, raw or b"", MEMORY_DETAIL)])
             self._connection.script("drop_memory")([keys.memory], [raw or b""])
         return None
 
@@ -188,6 +191,10 @@ class RedisFleetStore:
         text = write(dict(document), "memory")
         with _answering("save the memory"):
             return bool(self._connection.script("save_memory")([self._connection.keys.memory], [text, fence]))
+
+    def _set_aside(self, found: Sequence[SetAside]) -> None:
+        asides.push(self._connection.client, self._connection.keys, found, self._now())
+        self._since = [*self._since, *found][-asides.KEPT :]
 
     def _now(self) -> float:
         seconds, micros = self._connection.client.time()

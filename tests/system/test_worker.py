@@ -139,3 +139,22 @@ def test_a_frozen_worker_that_thaws_does_not_finish_what_another_finished(
         timeout_s=30,
     )
     pair.finished_once(result.id)
+
+
+def test_the_seeds_calls_as_commands(pair: FleetUnderTest, tasks: Any) -> None:
+    ask = {"destination": ["a@test"], "reply": True, "timeout": 5}
+    stats = tasks.app.control.broadcast("get_load_balancer_stats", **ask)
+    assert stats[0]["a@test"]["worker_count"] >= 2
+    good = {"worker_id": "a@test", "metrics": {"cpu": 0.5}}
+    told = tasks.app.control.broadcast("update_worker_performance", arguments=good, **ask)
+    assert "ok" in told[0]["a@test"]
+    bad = {"worker_id": "a@test", "metrics": {"cpu": float("nan")}}
+    refused = tasks.app.control.broadcast("update_worker_performance", arguments=bad, **ask)
+    assert "cpu" in refused[0]["a@test"]["error"]
+    left = {"task_id": "t", "source_worker_id": "a@test"}
+    told = tasks.app.control.broadcast("handle_task_cancelled_for_migration", arguments=left, **ask)
+    assert "ok" in told[0]["a@test"]
+    kinds = [
+        event for event in pair.moved_events("a@test") if b"MetricsTold" in event or b"TaskLeft" in event
+    ]
+    assert len(kinds) == 2
