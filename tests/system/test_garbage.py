@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -79,7 +78,8 @@ def litter(under_test: FleetUnderTest) -> None:
 def test_it_is_in_the_decisions_table_with_its_reason(told: str, source: str, reason: str) -> None:
     statement = """
         SELECT source, reason, detail FROM decisions
-        WHERE kind = 'set_aside' AND contains(source, $source) AND regexp_matches(concat(reason, detail), $reason)
+        WHERE kind = 'set_aside' AND contains(source, $source)
+          AND regexp_matches(concat(reason, detail), $reason)
     """
     found = read(told, statement, {"source": source, "reason": reason})
     assert found, read(told, "SELECT source, reason, detail FROM decisions")

@@ -96,7 +96,7 @@ def once(movers: FleetUnderTest, tasks: Any, kind: str, shape: str, number: int)
     wait_until(where, f"{task_id} is {kind}; {movers.said('a')}")
     hand_over(tasks.app).request(move(kind, task_id, source, number), timeout_s=30)
     seen: set[str] = set()
-    wait_until(lambda: movers.finishes(task_id) > 0, f"{task_id} completes; {movers.said('a', 'b')}", timeout_s=30)
+    wait_until(lambda: movers.finishes(task_id) > 0, f"{task_id} completes; {movers.said('a', 'b')}", 30)
     # Only now: the worker it left may have taken what comes after it into its slots, behind the gate.
     movers.ledger.set(f"open:{gate_name}", 1)
     wait_until(
