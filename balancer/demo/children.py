@@ -27,6 +27,9 @@ GRACE_S: Final = 8.0
 #: One thread for each process's linear algebra: a slot is a slot.
 ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+#: Options that a demo sets itself; the environment of the person who starts it must not override them.
+OURS: Final = ("BALANCER_STRATEGY", "BALANCER_DB_PATH", "BALANCER_HINTS", "BALANCER_REDIS_URL")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
@@ -52,7 +55,8 @@ class Children:
 
     def __init__(self, app: str, environment: Mapping[str, str], folder: Path) -> None:
         self.app = app
-        self.environment = {**os.environ, **ONE_THREAD, **environment}
+        inherited = {name: value for name, value in os.environ.items() if name not in OURS}
+        self.environment = {**inherited, **ONE_THREAD, **environment}
         self.folder = folder
         self.all: list[Child] = []
 

@@ -110,7 +110,9 @@ class Course:
 
     def _disturb(self, disturbance: Disturbance) -> bool:
         """Do it; `False` when a worker that is to be killed is idle and may be waited for."""
-        if disturbance.kind == "kill" and not self._worth_killing(disturbance):
+        idle = disturbance.kind == "kill" and not self._in_the_middle(disturbance.target)
+        patience_s = PATIENCE_SHARE * self.workload.planned_bound_s
+        if idle and self.elapsed_s < disturbance.at_s + patience_s:
             return False
         if disturbance.kind == "join":
             self.stage.start_worker(next(m for m in self.members if m.name == disturbance.target))
@@ -122,16 +124,15 @@ class Course:
             self.stage.start_beat(disturbance.target)
         else:
             self._child(disturbance.target).kill()
-        done = happened(disturbance, self.elapsed_s)
+        done = happened(disturbance, self.elapsed_s, idle=idle)
         self.happened.append(done)
         self.display.say(done.sentence(), done.at_s)
         return True
 
-    def _worth_killing(self, disturbance: Disturbance) -> bool:
-        now = self.stage.watch.now().get(disturbance.target)
-        patience_s = PATIENCE_SHARE * self.workload.planned_bound_s
-        in_the_middle = now is not None and bool(now.task_id) and now.share > 0
-        return in_the_middle or self.elapsed_s > disturbance.at_s + patience_s
+    def _in_the_middle(self, worker: str) -> bool:
+        """Whether a worker is in a task that has made a checkpoint."""
+        now = self.stage.watch.now().get(worker)
+        return now is not None and bool(now.task_id) and now.share > 0
 
     def _child(self, name: str) -> Child:
         return next(child for child in self.stage.children.all if child.name == name)

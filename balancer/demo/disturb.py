@@ -19,23 +19,28 @@ Kind = Literal["join", "slow", "kill", "kill_beat", "second_beat"]
 SLOWED: Final = 4.0
 
 #: A worker is killed when it is busy; it is waited for at most this share of the bound.
-PATIENCE_SHARE: Final = 0.1
+PATIENCE_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """One thing done to the fleet, `at_s` seconds after the first publish. `target` is a worker or beat."""
+    """One thing done to the fleet, `at_s` seconds after the first publish. `target` is a worker or beat.
+
+    `idle` says of a killed worker that it was found idle to the end of the patience.
+    """
 
     kind: Kind
     target: str
     at_s: float
+    idle: bool = False
 
     def sentence(self) -> str:
         """What happens, for the person who watches."""
+        doing = "while it is idle" if self.idle else "in the middle of a task"
         return {
             "join": f"{self.target} is started and joins the fleet when it is up",
             "slow": f"{self.target} is slowed {SLOWED:g} times by foreign load (emulated), to the end",
-            "kill": f"{self.target} is killed with -9 in the middle of a task and not started again",
+            "kill": f"{self.target} is killed with -9 {doing} and not started again",
             "kill_beat": "beat, and the balancer in it, is killed with -9; the fleet must finish without",
             "second_beat": "a second beat with a balancer starts beside the first; one of them must idle",
         }[self.kind]
@@ -62,9 +67,9 @@ def planned(
     return tuple(sorted(plan, key=lambda disturbance: disturbance.at_s))
 
 
-def happened(disturbance: Disturbance, at_s: float) -> Disturbance:
+def happened(disturbance: Disturbance, at_s: float, *, idle: bool = False) -> Disturbance:
     """The disturbance with its true time."""
-    return replace(disturbance, at_s=at_s)
+    return replace(disturbance, at_s=at_s, idle=idle)
 
 
 def capacity(

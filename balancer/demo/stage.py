@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from balancer.adapters.embedded_redis import EmbeddedRedis
 from balancer.demo.children import Child, Children
-from balancer.demo.crew import Member
+from balancer.demo.crew import Member, crew
 from balancer.demo.place import Place
+from balancer.demo.settings import LEDGER
 from balancer.demo.watch import Watch
 from balancer.errors import BalancerError
 
@@ -123,8 +124,10 @@ def _other_database(url: str) -> str:
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier demo left in its folder, and nothing else."""
-    left = ("ledger.duckdb*", "report.html", "*.log", "foreign-load-*", "beat*-schedule*", "book.jsonl")
-    for pattern in left:
+    logs = [f"{name}.log" for name in ("beat", "beat-2", "flower", "report")]
+    logs += [f"{member.name.partition('@')[0]}.log" for member in crew()]
+    left = (f"{LEDGER}*", "report.html", "foreign-load-*", "beat-schedule*", "beat-2-schedule*", "book.jsonl")
+    for pattern in (*left, *logs):
         for path in folder.glob(pattern):
             path.unlink()
 

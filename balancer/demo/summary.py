@@ -98,7 +98,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     said = [
         f"{found['tasks']} tasks: {found['lost']} lost, {found['finished_twice']} finished twice, "
         f"{found['failed']} failed ({found['runs']} runs: {found['runs_left']} left at a checkpoint, "
-        f"{found['runs_cut_off']} were cut off, {found['runs_resumed']} resumed from a checkpoint)",
+        f"{found['runs_cut_off']} cut off, {found['runs_resumed']} resumed from a checkpoint)",
         f"strategy {found['strategy']} ({told}): makespan {found['makespan_s']:.1f} s; "
         f"no schedule can be under {found['bound_s']:.1f} s "
         f"(LP bound{'' if ratio is None else f'; {ratio:.2f} times that'})",

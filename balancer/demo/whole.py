@@ -26,6 +26,8 @@ from balancer.demo.summary import Account, figures, lines
 from balancer.demo.tasks import block_seconds
 from balancer.demo.watch import judge
 from balancer.demo.workload import Workload, build
+from balancer.settings import parse
+from balancer.simulate.bound import optimizer
 
 #: The command line's own entry, so that the report is the one that a user gets.
 REPORT: Final = "import sys; from balancer.cli import main; sys.exit(main())"
@@ -37,8 +39,11 @@ def whole(make_app: Callable[[Place], Any], name: str, options: Options, console
     `make_app` makes the demo's Celery app for a place; `name` is the module path under which
     children find the same app.
 
-    Raises `BalancerError` when it cannot be set up; a task that is lost is a figure, no exception.
+    Raises `BalancerError` when it cannot be set up (`SettingError` for an unknown strategy,
+    `MissingExtraError` without scipy, `NoRedisError`); a task that is lost is a figure, no exception.
     """
+    parse({"strategy": options.strategy})
+    optimizer()
     members, block_s = crew(), block_seconds()
     plan = planned(
         members, options.bound_s, kill_beat=options.kill_beat, second_balancer=options.second_balancer

@@ -135,7 +135,7 @@ def _least_length(work: Matrix, seconds: Matrix, given: Matrix, rate: Matrix) ->
 
     Variables: x[y,h] for the pairs that run, then L.
     """
-    optimize: Any = _optimizer()
+    optimize = optimizer()
     rows, columns = np.nonzero(np.isfinite(seconds))
     pairs = len(rows)
     demand = np.zeros((len(work), pairs + 1))
@@ -149,7 +149,8 @@ def _least_length(work: Matrix, seconds: Matrix, given: Matrix, rate: Matrix) ->
     return float(result.fun) if result.status == 0 else None
 
 
-def _optimizer() -> Any:
+def optimizer() -> Any:
+    """scipy's optimizer. Raises `MissingExtraError` where there is none."""
     try:
         from scipy import optimize
     except ImportError:
