@@ -272,7 +272,8 @@ def _class_speed(estimates: Estimates, hardware_class: str,
 
 def speed_of(estimates: Estimates, worker: Worker) -> float:
     """A worker's speed relative to its class; 1 until runs say otherwise."""
-    if estimates.worker_class.get(worker.name) != worker.hardware.hardware_class:
+    known = estimates.worker_class.get(worker.name)
+    if known is None or known != worker.hardware.hardware_class:
         return 1.0
     return estimates.worker_speed.get(worker.name, 1.0)
 

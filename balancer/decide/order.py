@@ -139,7 +139,9 @@ def _groups(order: Order, backlog: Mapping[str, int], first: Sequence[str],
 
     The best lanes with work are listed, then lanes without: they matter to workers that wait for a push.
     """
-    rest = [o for o in order.offers if o.queue not in first and accepts(o, order, backlog)]
+    drain = _drain_s(order, backlog)
+    rest = [o for o in order.offers
+            if o.queue not in first and (not order.guarded or _sooner(o, order, drain, 1.0))]
     busy = [o for o in rest if backlog[o.queue] > 0][:LISTED]
     empty = [o for o in rest if backlog[o.queue] <= 0][: LISTED_MOST - len(busy) - len(first)]
     groups: list[tuple[str, ...]] = [(queue,) for queue in first]

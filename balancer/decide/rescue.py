@@ -13,11 +13,11 @@ from types import MappingProxyType
 from typing import Final
 
 from balancer.decide.cost import BANDWIDTH_BYTES_PER_S, handover_cost_s
-from balancer.decide.estimate import seconds, speed_of
+from balancer.decide.estimate import speed_of
 from balancer.decide.order import accepts
 from balancer.decide.plan import move_id, world_changed
 from balancer.decide.situation import Situation
-from balancer.decide.slots import remaining_s, whole_s
+from balancer.decide.slots import expected_s, left_s, paced_s
 from balancer.model import HeldTask, Move, Order, Rejected, Score, TaskProfile, Worker
 from balancer.routing import class_queue, direct_queue, strike_reason, unfit_reason
 
@@ -125,20 +125,14 @@ def _running(situation: Situation) -> Iterator[Rescue]:
             if profile is None or held.started_at is None:
                 continue
             saved = held.started_at if held.checkpointed_at is None else held.checkpointed_at
-            remaining = remaining_s(situation, worker, held, profile)
+            expected = expected_s(situation, worker, held, profile)
+            remaining = left_s(held, at, expected)
             ran = max(0.0, at - held.started_at) if not held.share_before else 0.0
-            whole = max(whole_s(situation, worker, held, profile), ran + remaining)
+            whole = max(paced_s(held, expected), ran + remaining)
             yield Rescue(
                 task=held, profile=profile, source=worker, remaining_s=remaining, whole_s=whole,
-                unsaved_s=max(0.0, at - saved), excess=whole / _expected_s(held, profile, worker, situation),
+                unsaved_s=max(0.0, at - saved), excess=whole / expected,
             )
-
-
-def _expected_s(held: HeldTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
-    """Seconds of a whole run on this worker by the estimates."""
-    one = seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
-    size = held.size if 0 < held.size < math.inf else 1.0
-    return one * size / speed_of(situation.estimates, worker)
 
 
 def _targets(situation: Situation, idle: Mapping[str, int]) -> list[Worker]:
@@ -183,7 +177,7 @@ def _score(r: Rescue, target: Worker, situation: Situation, scale_s: float) -> S
     since the last checkpoint is done again. Of a run longer than expected, half (as a factor) is put down
     to the task and half to the worker. Cost: the hand-over and the state's way over the network.
     Points: `POINTS` is the longest remaining time, so that points rank as seconds do."""
-    there_s = _expected_s(r.task, r.profile, target, situation) * math.sqrt(r.excess)
+    there_s = expected_s(situation, target, r.task, r.profile) * math.sqrt(r.excess)
     share = min(1.0, (r.remaining_s + r.unsaved_s) / r.whole_s)
     gain_s = r.remaining_s - share * there_s
     handover_s = handover_cost_s(r.profile.name, situation)

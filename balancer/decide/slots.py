@@ -43,30 +43,30 @@ class ClassSlots:
 
 def workers_by_class(fleet: Fleet) -> dict[str, list[Worker]]:
     """The workers of each class, classes in order of name; also those that take nothing new."""
-    found: dict[str, list[Worker]] = {name: [] for name in fleet.classes}
+    found: dict[str, list[Worker]] = {}
     for worker in fleet.workers:
-        found[worker.hardware.hardware_class].append(worker)
-    return found
+        found.setdefault(worker.hardware.hardware_class, []).append(worker)
+    return dict(sorted(found.items()))
 
 
 def class_slots(situation: Situation, classes: Mapping[str, list[Worker]]) -> dict[str, ClassSlots]:
     """What each class has to give. Workers that are not "ok" give nothing, and nobody waits for them."""
-    profiles = {lane.profile.name: lane.profile for lane in situation.fleet.lanes}
     waiting = _direct_work(situation.fleet)
     answer = {}
     for name, workers in classes.items():
         capacity, committed, free = 0.0, 0.0, []
+        rates = Rates(situation)
         for worker in (w for w in workers if w.health == "ok"):
             speed = speed_of(situation.estimates, worker)
-            ahead = waiting.get(direct_queue(worker.name), [])
-            times = _free_in(worker, ahead, profiles, situation, speed)
+            ahead = waiting.get(direct_queue(worker.name), []) if waiting else []
+            times = _free_in(worker, ahead, rates, speed)
             capacity += worker.slots * speed
             committed += sum(times) * speed
             hot = strike_reason(worker.reading, Needs()) is not None
             free += times if speed >= SLOW and not hot else []
         shared = waiting.get(class_queue(name), [])
         if workers and shared:
-            committed += sum(_run_s(task, workers[0], profiles, situation) for task in shared)
+            committed += sum(rates.run_s(task, workers[0]) for task in shared)
         answer[name] = ClassSlots(capacity=capacity, committed_s=committed, free_in=np.sort(np.array(free)))
     return answer
 
@@ -81,36 +81,55 @@ def _direct_work(fleet: Fleet) -> dict[str, list[QueuedTask]]:
     return found
 
 
-def _free_in(worker: Worker, ahead: list[QueuedTask], profiles: Mapping[str, TaskProfile],
-             situation: Situation, speed: float) -> list[float]:
+class Rates:
+    """Seconds of whole tasks on typical workers of one class, each profile asked for once."""
+
+    __slots__ = ("_profiles", "_seconds", "situation")
+
+    def __init__(self, situation: Situation) -> None:
+        self.situation = situation
+        self._profiles = {lane.profile.name: lane.profile for lane in situation.fleet.lanes}
+        self._seconds: dict[str, float] = {}
+
+    def run_s(self, task: HeldTask | QueuedTask, worker: Worker) -> float:
+        """Seconds of `task` on a worker like this one; a profile that no lane knows counts as any task."""
+        if task.profile not in self._seconds:
+            profile = self._profiles.get(task.profile) or TaskProfile(name=task.profile, task="")
+            self._seconds[task.profile] = one_s(self.situation, profile, worker)
+        return self._seconds[task.profile] * (task.size if 0 < task.size < math.inf else 1.0)
+
+
+def one_s(situation: Situation, profile: TaskProfile, worker: Worker) -> float:
+    """Seconds of a task of size 1 on a typical worker of this one's class."""
+    return seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
+
+
+def _free_in(worker: Worker, ahead: list[QueuedTask], rates: Rates, speed: float) -> list[float]:
     """Seconds until each slot of a worker has done what it holds and what lies in its direct queue."""
-    left = (remaining_s(situation, worker, held, profiles.get(held.profile)) for held in worker.running)
-    times = [max(LEAST_S, seconds_) for seconds_ in left]
+    at = rates.situation.fleet.at
+    times = [max(LEAST_S, left_s(held, at, rates.run_s(held, worker) / speed)) for held in worker.running]
     unknown = min(worker.slots, worker.busy) - len(times)
     if unknown > 0:
-        typical = sum(times) / len(times) if times else (situation.estimates.typical_s or DEFAULT_S) / 2
+        typical = sum(times) / len(times) if times else (rates.situation.estimates.typical_s or DEFAULT_S) / 2
         times += [typical] * unknown
     times = sorted(times + [0.0] * (worker.slots - len(times)))[: max(1, worker.slots)]
     queued: tuple[HeldTask | QueuedTask, ...] = (*worker.reserved, *ahead)
     for task in queued:
-        times[0] += _run_s(task, worker, profiles, situation) / speed
+        times[0] += rates.run_s(task, worker) / speed
         times.sort()
     return times
 
 
-def _run_s(task: HeldTask | QueuedTask, worker: Worker, profiles: Mapping[str, TaskProfile],
-           situation: Situation) -> float:
-    """Seconds of a whole task on a typical worker of this one's class."""
-    profile = profiles.get(task.profile) or TaskProfile(name=task.profile, task="")
-    one = seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
-    return one * (task.size if 0 < task.size < math.inf else 1.0)
+def expected_s(situation: Situation, worker: Worker, held: HeldTask, profile: TaskProfile | None) -> float:
+    """Seconds of a whole run of `held` on `worker` by the estimates, at this worker's speed."""
+    size = held.size if 0 < held.size < math.inf else 1.0
+    known = profile or TaskProfile(name=held.profile, task="")
+    return one_s(situation, known, worker) * size / speed_of(situation.estimates, worker)
 
 
-def whole_s(situation: Situation, worker: Worker, held: HeldTask, profile: TaskProfile | None) -> float:
-    """Seconds of a whole run of `held` on `worker`: what its profile takes at this worker's speed, and, once
-    it tells its progress, more and more at the pace that it shows."""
-    profiles = {held.profile: profile} if profile is not None else {}
-    expected = _run_s(held, worker, profiles, situation) / speed_of(situation.estimates, worker)
+def paced_s(held: HeldTask, expected: float) -> float:
+    """Seconds of a whole run where the task runs: what was `expected` and, the further its checkpoints tell
+    it has come, the pace that they show."""
     before = held.share_before if held.share_before is not None else (None if held.epoch else 0.0)
     if held.share_done is None or before is None or held.started_at is None or held.checkpointed_at is None:
         return expected
@@ -121,16 +140,27 @@ def whole_s(situation: Situation, worker: Worker, held: HeldTask, profile: TaskP
     return math.exp((1 - trust) * math.log(expected) + trust * math.log(took / own))
 
 
-def remaining_s(situation: Situation, worker: Worker, held: HeldTask, profile: TaskProfile | None) -> float:
-    """Seconds until a running task is done where it is; a task that overruns still needs some."""
-    whole = whole_s(situation, worker, held, profile)
+def left_s(held: HeldTask, at: float, expected: float) -> float:
+    """Seconds from `at` until a task is done where it is, when a whole run is `expected` to take so long
+    there; one that overruns still needs some."""
+    whole = paced_s(held, expected)
     if held.started_at is None:
         return whole
     since, left = held.started_at, 1.0 - (held.share_before or 0.0)
     if held.share_done is not None and held.checkpointed_at is not None:
         since, left = held.checkpointed_at, 1.0 - held.share_done
-    elapsed = max(0.0, situation.fleet.at - since)
+    elapsed = max(0.0, at - since)
     return max(left * whole - elapsed, OVERDUE * (elapsed - left * whole))
+
+
+def whole_s(situation: Situation, worker: Worker, held: HeldTask, profile: TaskProfile | None) -> float:
+    """Seconds of a whole run of `held` on `worker`, by the estimates and by the pace that it shows."""
+    return paced_s(held, expected_s(situation, worker, held, profile))
+
+
+def remaining_s(situation: Situation, worker: Worker, held: HeldTask, profile: TaskProfile | None) -> float:
+    """Seconds until a task is done on the worker that holds it."""
+    return left_s(held, situation.fleet.at, expected_s(situation, worker, held, profile))
 
 
 def level(free_in: NDArray[np.float64], work: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Final
 
 from balancer.decide.cost import handover_cost_s
-from balancer.decide.estimate import seconds, speed_of
+from balancer.decide.estimate import speed_of
 from balancer.decide.plan import move_id
 from balancer.decide.rescue import COSTS_GAINED, POINTS, SHARE_GAINED
 from balancer.decide.situation import Situation
-from balancer.decide.slots import remaining_s
+from balancer.decide.slots import one_s, remaining_s
 from balancer.model import Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
 from balancer.routing import class_queue, direct_queue, strike_reason, unfit_reason
 
@@ -89,8 +89,7 @@ def _held_s(servers: list[Worker], situation: Situation) -> float:
 
 
 def _run_s(task: QueuedTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
-    one = seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
-    return one * task.size / speed_of(situation.estimates, worker)
+    return one_s(situation, profile, worker) * task.size / speed_of(situation.estimates, worker)
 
 
 def _best(here: Stranded, idle: dict[str, int], situation: Situation) -> tuple[Worker | None, float]:

@@ -13,7 +13,7 @@ from balancer.decide.estimate import Estimates
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
 from balancer.decide.plan import admit
 from balancer.decide.situation import Situation, Suggestions
-from balancer.decide.slots import remaining_s
+from balancer.decide.slots import left_s
 from balancer.decide.strategies import by_name
 from balancer.model import Fleet, HeldTask, Move, QueuedTask, Reading
 from balancer.routing import class_queue, direct_queue, lane_queue
@@ -151,20 +151,14 @@ def test_a_task_that_tells_its_progress_shows_a_slow_down_before_any_run_has_end
 
 
 def test_progress_made_before_this_run_is_not_taken_for_its_pace() -> None:
-    state = fleet(V100, lanes="a:0")
-    given_ = situation(state, known(TABLE))
     resumed = replace(task(ran_s=10.0, ago_s=0.0), share_before=0.5, share_done=0.6)
     unknown = replace(task(ran_s=10.0, ago_s=0.0), epoch=1, share_done=0.6)
-    profile = state.lanes[0].profile
-    assert remaining_s(given_, state.workers[0], resumed, profile) == pytest.approx(40.0)
-    assert remaining_s(given_, state.workers[0], unknown, profile) == pytest.approx(40.0)
+    assert left_s(resumed, NOW, 100.0) == pytest.approx(40.0)
+    assert left_s(unknown, NOW, 100.0) == pytest.approx(40.0)
 
 
 def test_a_task_past_its_time_still_needs_some() -> None:
-    state = fleet(V100, lanes="a:0")
-    overdue = task(ran_s=500.0, ago_s=None)
-    left = remaining_s(situation(state, known(TABLE)), state.workers[0], overdue, state.lanes[0].profile)
-    assert left == pytest.approx(200.0)
+    assert left_s(task(ran_s=500.0, ago_s=None), NOW, 100.0) == pytest.approx(200.0)
 
 
 def history(**tasks: TaskMoves) -> MoveHistory:

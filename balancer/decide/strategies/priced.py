@@ -6,6 +6,7 @@ Late binding beats moving: a slot that takes its next task when it is free needs
 from __future__ import annotations
 
 from balancer.decide.order import orders
+from balancer.decide.progress import with_progress
 from balancer.decide.rescue import idle_slots, running_moves
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.stranded import stranded_moves
@@ -21,10 +22,11 @@ class Priced:
 
     def orders(self, situation: Situation) -> tuple[Order, ...]:
         """One order for each class that is there."""
-        return orders(situation, strategy=self.name)
+        return orders(with_progress(situation), strategy=self.name)
 
     def suggest(self, situation: Situation) -> Suggestions:
         """Queued work that lies where it should not, then running tasks for the slots that are still idle."""
+        situation = with_progress(situation)
         made = orders(situation, strategy=self.name)
         idle = idle_slots(situation, made)
         queued, stay = stranded_moves(situation, made, idle)
