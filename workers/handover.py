@@ -16,8 +16,10 @@ from celery.worker.control import control_command, inspect_command
 from redis.exceptions import RedisError
 
 from balancer import api
+from balancer.adapters.redis_fence import Fence
 from balancer.errors import BalancerError
 from balancer.model import HandedOver, Refused
+from workers import held
 from workers.reporter import Reporter
 from workers.request import BalancedRequest
 from workers.task import fence_of
@@ -32,7 +34,7 @@ def balancer_relinquish(state: Any, move_id: str, task_id: str, queue: str, **_:
     """Hand a reserved task to another queue."""
     fence = fence_of(state.app)[0]
     try:
-        reason = relinquish(fence, move_id, task_id, queue)
+        reason = relinquish(fence, held.find(state.consumer, task_id), move_id, queue)
     except (RedisError, BalancerError) as error:
         logger.warning("move %s of task %s was not made: %s", move_id, task_id, error)
         reason = f"error: {error}"
@@ -42,16 +44,15 @@ def balancer_relinquish(state: Any, move_id: str, task_id: str, queue: str, **_:
     return {"ok": f"task {task_id} is in {queue}"}
 
 
-def relinquish(fence: Any, move_id: str, task_id: str, queue: str) -> str:
+def relinquish(fence: Fence, request: Any, move_id: str, queue: str) -> str:
     """Give up a reserved delivery; returns why not, or "" when it is in `queue`."""
-    request = worker_state.requests.get(task_id)
     if request is None:
         return "unknown"
     if not isinstance(request, BalancedRequest):
         return "not balanced"
     if request.acknowledged or request.handed_over:
         return "finished"
-    told = HandedOver(at=0.0, move_id=move_id, task_id=task_id, worker=fence.worker, queue=queue)
+    told = HandedOver(at=0.0, move_id=move_id, task_id=request.id, worker=fence.worker, queue=queue)
     answer = fence.relinquish(request.delivery, queue, told, token=None)
     if answer != "moved":
         return "running" if answer == "fence" else str(answer)

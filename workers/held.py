@@ -63,19 +63,31 @@ def deliveries(consumer: Any) -> list[str]:
     return [str(tag) for tag in snapshot(qos._delivered) if tag not in ended]
 
 
-def requests() -> tuple[list[Any], list[Any]]:
+def limited(consumer: Any) -> list[Any]:
+    """Requests that wait for a token of their task's rate limit; Celery's state does not know them."""
+    buckets = snapshot(getattr(consumer, "task_buckets", {}).values())
+    return [
+        request for bucket in buckets if bucket is not None for request, _tokens in snapshot(bucket.contents)
+    ]
+
+
+def find(consumer: Any, task_id: str) -> Any:
+    """The request of a task that this worker holds, or `None`."""
+    waiting = (request for request in limited(consumer) if request.id == task_id)
+    return worker_state.requests.get(task_id) or next(waiting, None)
+
+
+def requests(consumer: Any) -> tuple[list[Any], list[Any]]:
     """Requests whose body has been handed to the pool and begun, and those that wait."""
     active = [r for r in snapshot(worker_state.active_requests) if not r.acknowledged or r.time_start]
     running = {r.id for r in active}
-    waiting = [
-        r for r in snapshot(worker_state.requests.values()) if r.id not in running and not r.acknowledged
-    ]
-    return active, waiting
+    held = {r.id: r for r in (*snapshot(worker_state.requests.values()), *limited(consumer))}
+    return active, [r for r in held.values() if r.id not in running and not r.acknowledged]
 
 
-def tasks(connection: Connection, now: float) -> tuple[list[HeldTask], list[HeldTask]]:
+def tasks(connection: Connection, consumer: Any, now: float) -> tuple[list[HeldTask], list[HeldTask]]:
     """Running and reserved tasks as the balancer is told; `now` is the server's clock (s)."""
-    active, waiting = requests()
+    active, waiting = requests(consumer)
     keys = connection.keys
     with connection.client.pipeline(transaction=False) as pipe:
         for request in active:

@@ -98,7 +98,7 @@ class Report:
         memory = self._memory
         memory.count += 1
         self.read_lanes()
-        running, reserved = held.tasks(self.connection, memory.clock.now())
+        running, reserved = held.tasks(self.connection, self.consumer, memory.clock.now())
         health = self._health()
         reading = self._sampler.sample()
         self.follower.view.reading = reading

@@ -87,6 +87,26 @@ def flaky(self: Any, times: int) -> int:
     return int(self.request.retries)
 
 
+@app.task(base=BalancedTask, bind=True, name="tests.limited", rate_limit="1/m")
+def limited(self: Any, value: int) -> int:
+    note(self, "started")
+    return value
+
+
+@app.task(base=BalancedTask, bind=True, name="tests.again", checkpoints=True)
+def again(self: Any, steps: int) -> int:
+    """Leaves at a checkpoint when asked, and retries once after it has done all its steps."""
+    done = self.resume(0)
+    note(self, "started")
+    while done < steps:
+        time.sleep(0.05)
+        done += 1
+        self.checkpoint(done, share=done / steps)
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+    return done
+
+
 @app.task(base=BalancedTask, bind=True, name="tests.unsaved")
 def unsaved(self: Any) -> None:
     self.checkpoint(lambda: None)

@@ -3,6 +3,7 @@ reserved and running: right results, one completion each, no state but the usual
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,10 @@ from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_handover import RedisHandOver
 from balancer.model import Move, Score
 from balancer.routing import class_queue, direct_queue
+from balancer.settings import Settings
 from tests.system.fleet import FleetUnderTest, fleet, states_until_ready
 from tests.waiting import wait_until
+from workers.declared import profile_of
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -109,3 +112,56 @@ def once(movers: FleetUnderTest, tasks: Any, kind: str, shape: str, number: int)
     assert seen <= CLIENT_MAY_SEE
     assert movers.ledger.lrange(f"started:{task_id}", 0, -1)[-1] == "b@test"
     assert movers.ledger.lrange(f"step:{task_id}", 0, -1) == [str(i + 1) for i in range(STEPS)]
+
+
+def test_an_eta_is_kept_by_the_worker_it_moves_to(movers: FleetUnderTest, tasks: Any) -> None:
+    began = time.time()
+    result = tasks.add.apply_async((1,), {"other": 1}, countdown=4, queue=direct_queue("a@test"))
+    wait_until(lambda: movers.reserved_by(result.id, "a"), "a holds it until its time")
+    hand_over(tasks.app).request(move("reserved", result.id, "a@test", 0), timeout_s=30)
+    wait_until(lambda: movers.reserved_by(result.id, "b"), "b holds it until its time")
+    assert result.get(timeout=20) == 2
+    assert movers.ledger.lrange(f"started:{result.id}", 0, -1) == ["b@test"]
+    assert time.time() - began >= 4
+    movers.finished_once(result.id)
+
+
+def test_a_rate_limited_task_moves(movers: FleetUnderTest, tasks: Any) -> None:
+    first, second = (tasks.limited.apply_async((i,), queue=direct_queue("a@test")) for i in (1, 2))
+    assert first.get(timeout=20) == 1
+    wait_until(lambda: movers.reserved_by(second.id, "a"), "a holds it for a token")
+    hand_over(tasks.app).request(move("reserved", second.id, "a@test", 0), timeout_s=30)
+    assert second.get(timeout=20) == 2
+    movers.finished_once(second.id)
+
+
+def test_a_task_retries_after_it_moved(movers: FleetUnderTest, tasks: Any) -> None:
+    result = tasks.again.apply_async((8,), queue=direct_queue("a@test"))
+    wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
+    hand_over(tasks.app).request(move("running", result.id, "a@test", 0), timeout_s=30)
+    wait_until(lambda: movers.runs_on(result.id, "b"), "it runs on b")
+    # From b's direct queue the retry goes to the task's lane, which any worker serves.
+    tasks.app.conf.task_routes[-1].lanes.enter(
+        profile_of({"checkpoints": True}, "tests.again", "tests.again", Settings())
+    )
+    assert result.get(timeout=30) == 8
+    assert len(movers.ledger.lrange(f"started:{result.id}", 0, -1)) == 3
+    movers.finished_once(result.id)
+
+
+def test_what_cannot_be_given_up_is_refused_with_a_reason(movers: FleetUnderTest, tasks: Any) -> None:
+    running = tasks.gate.apply_async(("refusal",), queue=direct_queue("a@test"))
+    wait_until(lambda: movers.runs_on(running.id, "a"), "it runs on a")
+    for number, task_id in enumerate((running.id, "nobody-knows-it")):
+        hand_over(tasks.app).request(move("reserved", task_id, "a@test", number), timeout_s=30)
+    wait_until(
+        lambda: any(b'"Refused"' in e and b'"running"' in e for e in movers.moved_events(running.id)),
+        "a running task is no reserved one",
+    )
+    wait_until(
+        lambda: any(b'"Refused"' in e and b'"unknown"' in e for e in movers.moved_events("nobody-knows-it")),
+        "an unknown task is refused",
+    )
+    movers.ledger.set("open:refusal", 1)
+    assert running.get(timeout=20) == "refusal"
+    movers.finished_once(running.id)
