@@ -134,6 +134,12 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
         return estimates
     for hardware_class in touched:
         _recentre(hardware_class, pairs, speeds, classes)
+    return _frozen(pairs, speeds, classes)
+
+
+def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Mapping[str, float],
+            classes: Mapping[str, str]) -> Estimates:
+    """The record of what was learned last, with the classes' speeds fitted to it."""
     pairs = dict(list(pairs.items())[-PAIRS_KEPT:])
     kept = list(speeds)[-WORKERS_KEPT:]
     by_class, typical_s = class_speeds({k: (e.seconds, e.count) for k, e in pairs.items()})

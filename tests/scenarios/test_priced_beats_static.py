@@ -90,7 +90,7 @@ def test_a_cold_start_is_made_good_by_what_running_tasks_tell(over_s: float) -> 
 
 
 def test_only_a_few_tasks_are_moved() -> None:
-    """Late binding needs hardly any moves: rescues at the tail, and one gate that lets two through at once."""
+    """Late binding needs hardly any moves: rescues at the tail, at most two at a tick."""
     moves = over_bound("priced", 0.0)[1].moves
     assert 0 < moves <= JOBS // 20
 
