@@ -38,7 +38,8 @@ def analyze(candidate: Candidate, target: Worker, situation: Situation) -> Weigh
     """The benefit of running `candidate` on `target`: points (≥ 0) and seconds (may be negative)."""
     on_source = remaining_s(candidate, candidate.source, situation)
     on_target = remaining_s(candidate, target, situation)
-    ratio = _speed_ratio(on_source, on_target)
+    # By whole runs: of a task that is overdue nothing seems to remain, wherever it is.
+    ratio = _speed_ratio(_here_s(candidate, situation), _whole_s(candidate, target, situation))
     settings = situation.settings
     parts = {"utilisation": _utilisation_points(candidate, target, situation, ratio)}
     if settings.enable_hardware_specific_strategies:
@@ -83,7 +84,7 @@ def remaining_s(candidate: Candidate, worker: Worker, situation: Situation) -> f
     here_s = slots.remaining_s(situation, source, held, candidate.profile)
     if worker.name == source.name:
         return here_s
-    all_s = slots.whole_s(situation, source, held, candidate.profile)
+    all_s = _here_s(candidate, situation)
     return _whole_s(candidate, worker, situation) * (here_s / all_s if all_s > 0 else 1.0)
 
 
@@ -91,6 +92,14 @@ def _speed_ratio(on_source: float, on_target: float) -> float:
     """How many times faster the target is; 1 where either time says nothing."""
     usable = 0 < on_source < math.inf and 0 < on_target < math.inf
     return on_source / on_target if usable else 1.0
+
+
+def _here_s(candidate: Candidate, situation: Situation) -> float:
+    """Seconds of a whole run on the source, by the pace it shows there when it runs."""
+    held, source = candidate.held, candidate.source
+    if held is None or held.started_at is None:
+        return _whole_s(candidate, source, situation)
+    return slots.whole_s(situation, source, held, candidate.profile)
 
 
 def _whole_s(candidate: Candidate, worker: Worker, situation: Situation) -> float:

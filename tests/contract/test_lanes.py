@@ -1,4 +1,4 @@
-"""What a worker asks for next, on a real Redis: orders, ties, guard, strike-outs, and life without a balancer."""
+"""What a worker asks for next: orders, ties, guard, strike-outs, and life without a balancer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wait_in(connection: Connection, queue: str, *ages_s: float) -> None:
 def order(*groups: tuple[str, ...], **changes: object) -> Order:
     lanes = [queue for group in groups for queue in group]
     offers = tuple(LaneOffer(queue=q, seconds=1.0, best_seconds=1.0, value=1.0, ratio=1.0) for q in lanes)
-    values = MappingProxyType({q: 1.0 for q in (A, B, C)})
+    values = MappingProxyType(dict.fromkeys((A, B, C), 1.0))
     made = Order(hardware_class="cuda-V100", at=1.0, groups=groups, offers=offers, values=values)
     return replace(made, **changes)  # type: ignore[arg-type]
 
