@@ -26,8 +26,8 @@ from workers.declared import declarations, profile_name, profile_of, size_of
 logger = get_logger(__name__)
 
 #: A lane is entered in the table again by each publishing process after this time (s), so that
-#: one that is in use is never forgotten.
-REGISTER_AGAIN_S: Final = 60.0
+#: one that is in use is never forgotten, and a Redis that lost its data soon knows it again.
+REGISTER_AGAIN_S: Final = 5.0
 
 
 def plain_queue(name: str) -> Queue:
@@ -45,7 +45,7 @@ def digest_of(profile: TaskProfile) -> str:
 
 
 class LaneTable:
-    """Enters lanes in the fleet's table, once a minute a process."""
+    """Enters lanes in the fleet's table, every few seconds a process."""
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self.app = app
@@ -62,6 +62,10 @@ class LaneTable:
         queue = self._register(profile, digest)
         self._entered[profile.name, digest] = (time.monotonic(), queue)
         return queue
+
+    def forget(self) -> None:
+        """Enter every lane again at its next use: this Redis is another, or was emptied."""
+        self._entered.clear()
 
     def _register(self, profile: TaskProfile, digest: str) -> str:
         if self._connection is None:

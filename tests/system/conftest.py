@@ -19,8 +19,9 @@ def system_server() -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture(scope="module")
-def module_redis_url(system_server: EmbeddedRedis) -> str:
+def module_redis_url(system_server: EmbeddedRedis, tasks: ModuleType) -> str:
     """Its URL, empty at the start of a module: workers outlive a single test."""
+    tasks.app.conf.task_routes[-1].lanes.forget()
     with redis.Redis.from_url(system_server.url) as client:
         client.flushall()
     return system_server.url
