@@ -189,6 +189,46 @@ def test_what_is_no_message_is_not_rewritten(held: bytes) -> None:
         rewrite(held, "target", FIRST)
 
 
+def test_only_where_it_lies_and_its_epoch_are_rewritten() -> None:
+    """Signed and compressed bodies, canvas, ETA, expiry, stamps and numbers beyond 64 bits stay as they are."""
+    message: dict[str, Any] = {
+        "body": "c2lnbmVk",
+        "content-encoding": "utf-8",
+        "content-type": "application/data",
+        "headers": {
+            "id": "t",
+            "task": "proj.t",
+            "eta": "2026-11-24T10:00:00+00:00",
+            "expires": None,
+            "retries": 2,
+            "group": "g",
+            "compression": "application/x-gzip",
+            "stamps": {"a": []},
+            "big": 2**70,
+            "balancer": {"at": 1.5, "v": 1, "profile": "p", "size": 2.0, "epoch": 3},
+        },
+        "properties": {
+            "correlation_id": "t",
+            "reply_to": "r",
+            "delivery_mode": 2,
+            "priority": 6,
+            "body_encoding": "base64",
+            "delivery_tag": "x~3",
+            "delivery_info": {"exchange": "", "routing_key": "lane", "redelivered": True},
+        },
+    }
+    delivery = replace(FIRST, retries=2, epoch=3, tag="x~3")
+    envelope, priority = rewrite(json.dumps([message, "", "lane"]).encode(), "target", delivery)
+    again = json.loads(envelope)
+    assert priority == 6
+    assert again["properties"].pop("delivery_tag") == "x~4"
+    assert again["properties"]["delivery_info"].pop("routing_key") == "target"
+    assert again["headers"]["balancer"].pop("epoch") == 4
+    del message["properties"]["delivery_tag"], message["properties"]["delivery_info"]["routing_key"]
+    del message["headers"]["balancer"]["epoch"]
+    assert again == message
+
+
 def test_a_script_the_server_forgot_is_sent_again(connection: Connection, fence: Fence) -> None:
     fence.claim(FIRST, STARTED)
     connection.client.script_flush()
