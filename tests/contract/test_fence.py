@@ -190,7 +190,7 @@ def test_what_is_no_message_is_not_rewritten(held: bytes) -> None:
 
 
 def test_only_where_it_lies_and_its_epoch_are_rewritten() -> None:
-    """Signed and compressed bodies, canvas, ETA, expiry, stamps and numbers beyond 64 bits stay as they are."""
+    """Signed and compressed bodies, canvas, ETA, expiry, stamps, and numbers beyond 64 bits stay."""
     message: dict[str, Any] = {
         "body": "c2lnbmVk",
         "content-encoding": "utf-8",
