@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from balancer.model import Hardware, Needs, Reading, as_kind
+from balancer.model import KINDS, Hardware, Needs, Reading, as_kind
 
 #: Queues of ours begin with this, so that a person sees in `redis-cli` whose they are.
 PREFIX: Final = "bal"
+
+#: Kinds with memory of their own that a task may ask for.
+_ACCELERATORS: Final = tuple(kind for kind in KINDS if kind != "cpu")
 
 #: Longest readable part of a queue's name; a hash keeps longer ones apart.
 NAME_LIMIT: Final = 80
@@ -57,19 +60,21 @@ def unfit_reason(hardware: Hardware, needs: Needs, *, worker: str = "") -> str |
     """Why this hardware can never run such a task; `None` when it can.
 
     A requirement on a quantity that the hardware does not report is not met: unknown is not enough.
+    What only other kinds of hardware have is not asked of a kind that the task names: with
+    ("cuda", "cpu") and 8 GB of GPU memory it may run on any CPU, and on cards of at least 8 GB.
     """
-    if needs.hardware:
-        kinds = [as_kind(k) for k in needs.hardware]
-        if hardware.kind not in kinds and hardware.hardware_class not in needs.hardware:
-            return f"hardware: needs any of {', '.join(needs.hardware)}; this is {hardware.hardware_class}"
-    for name, wanted, given in (
-        ("compute capability", needs.compute_capability, hardware.compute_capability),
-        ("GPU memory", needs.gpu_memory_bytes, hardware.gpu_memory_bytes),
-        ("memory", needs.memory_bytes, hardware.memory_bytes),
+    named = hardware.kind in map(as_kind, needs.hardware) or hardware.hardware_class in needs.hardware
+    if needs.hardware and not named:
+        return f"hardware: needs any of {', '.join(needs.hardware)}; this is {hardware.hardware_class}"
+    for name, wanted, given, kinds in (
+        ("compute capability", needs.compute_capability, hardware.compute_capability, ("cuda",)),
+        ("GPU memory", needs.gpu_memory_bytes, hardware.gpu_memory_bytes, _ACCELERATORS),
+        ("memory", needs.memory_bytes, hardware.memory_bytes, KINDS),
     ):
-        if wanted is not None and (given is None or given < wanted):
-            there = "no reading" if given is None else format(given, "g")
-            return f"{name}: needs {wanted:g}; there is {there}"
+        if wanted is None or (named and hardware.kind not in kinds) or (given is not None and given >= wanted):
+            continue
+        shown = "{:g}".format if name == "compute capability" else _gigabytes
+        return f"{name}: needs {shown(wanted)}; there is {'no reading' if given is None else shown(given)}"
     labels = {f"{key}={value}" for key, value in hardware.labels}
     missing = [a for a in needs.affinity if a not in labels and a != worker]
     return f"affinity: needs {', '.join(missing)}" if missing else None
@@ -87,9 +92,9 @@ def strike_reason(reading: Reading, needs: Needs, *, hot_celsius: float = 95.0) 
     """
     free_gpu, free = reading.gpu_memory_free_bytes, reading.memory_free_bytes
     if needs.gpu_memory_bytes is not None and free_gpu is not None and free_gpu < needs.gpu_memory_bytes:
-        return f"GPU memory: needs {needs.gpu_memory_bytes}; {free_gpu:.0f} free"
+        return f"GPU memory: needs {_gigabytes(needs.gpu_memory_bytes)}; {_gigabytes(free_gpu)} free"
     if needs.memory_bytes is not None and free is not None and free < needs.memory_bytes:
-        return f"memory: needs {needs.memory_bytes}; {free:.0f} free"
+        return f"memory: needs {_gigabytes(needs.memory_bytes)}; {_gigabytes(free)} free"
     if reading.temperature_celsius is not None and reading.temperature_celsius >= hot_celsius:
         return f"temperature: {reading.temperature_celsius:.0f} °C"
     return None
@@ -101,3 +106,8 @@ def preference(hardware: Hardware, needs: Needs) -> int:
         if as_kind(name) == hardware.kind or name == hardware.hardware_class:
             return place
     return len(needs.hardware)
+
+
+def _gigabytes(size: float) -> str:
+    """A size as people write it."""
+    return f"{size / 1e9:.3g} GB"
