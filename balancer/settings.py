@@ -188,7 +188,7 @@ def from_sources(conf: Mapping[str, Any], environ: Mapping[str, str],
             if text != "" or _kind(name) == "str":
                 values[name] = text
         elif guess := near(key, [PREFIX.upper() + n.upper() for n in names()], cutoff=0.9):
-            raise SettingError(f"unknown option {key!r} in the environment{guess}?")
+            raise SettingError(f"unknown option {key!r} in the environment{guess}")
     values.update({name: value for name, value in command_line.items() if value is not None})
     return parse(values)
 
@@ -212,7 +212,7 @@ def _option_name(key: str) -> str | None:
 
 def _unknown(name: str) -> str:
     if near(name, names()):
-        return f"unknown option '{PREFIX}{name}'{near(PREFIX + name, [PREFIX + n for n in names()])}?"
+        return f"unknown option '{PREFIX}{name}'{near(PREFIX + name, [PREFIX + n for n in names()])}"
     return f"unknown option '{PREFIX}{name}'; the options are: {', '.join(PREFIX + n for n in names())}"
 
 
