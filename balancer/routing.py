@@ -71,7 +71,9 @@ def unfit_reason(hardware: Hardware, needs: Needs, *, worker: str = "") -> str |
         ("GPU memory", needs.gpu_memory_bytes, hardware.gpu_memory_bytes, _ACCELERATORS),
         ("memory", needs.memory_bytes, hardware.memory_bytes, KINDS),
     ):
-        if wanted is None or (named and hardware.kind not in kinds) or (given is not None and given >= wanted):
+        if wanted is None or (named and hardware.kind not in kinds):
+            continue
+        if given is not None and given >= wanted:
             continue
         shown = "{:g}".format if name == "compute capability" else _gigabytes
         return f"{name}: needs {shown(wanted)}; there is {'no reading' if given is None else shown(given)}"
