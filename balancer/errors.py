@@ -31,6 +31,10 @@ class CheckpointError(BalancerError):
     """The state of a task cannot be saved or read back."""
 
 
+class ProcessLostError(BalancerError):
+    """A task lost the process it ran in too often; it is not tried again."""
+
+
 class MissingExtraError(BalancerError):
     """An optional dependency is not installed; the message names the extra."""
 

@@ -54,13 +54,16 @@ def snapshot(source: Iterable[Any]) -> list[Any]:
 
 
 def deliveries(consumer: Any) -> list[str]:
-    """Tags of every delivery that is not acknowledged: running, reserved, ETA-held, rate-limited."""
+    """Tags of every delivery that is not acknowledged: running, reserved, ETA-held, rate-limited.
+
+    Also of what still runs from before a lost connection, whose channel is gone with its tags.
+    """
+    running = [r.message.delivery_tag for r in snapshot(worker_state.active_requests) if not r.acknowledged]
     task_consumer = getattr(consumer, "task_consumer", None)
     qos = getattr(getattr(task_consumer, "channel", None), "qos", None)
-    if qos is None:
-        return []
-    ended = set(snapshot(qos._dirty))
-    return [str(tag) for tag in snapshot(qos._delivered) if tag not in ended]
+    ended = set(snapshot(qos._dirty)) if qos is not None else set()
+    delivered = snapshot(qos._delivered) if qos is not None else []
+    return list(dict.fromkeys(str(tag) for tag in (*running, *delivered) if tag and tag not in ended))
 
 
 def limited(consumer: Any) -> list[Any]:

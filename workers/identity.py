@@ -34,6 +34,11 @@ def instance() -> str:
     return os.environ.get(INSTANCE) or new_instance()
 
 
+def in_main_process() -> bool:
+    """Whether this is the worker's main process, which runs bodies itself (threads, gevent, solo)."""
+    return instance().split(":")[-2] == str(os.getpid())
+
+
 def worker_name(default: str = "") -> str:
     return os.environ.get(NAME, default)
 

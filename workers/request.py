@@ -6,22 +6,25 @@ Celery names this class through `Task.Request` and mixes its own `execute_using_
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from billiard.einfo import ExceptionWithTraceback
-from celery.exceptions import WorkerLostError
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 from kombu.transport.virtual import QoS
 from redis.exceptions import RedisError
 
-from balancer.errors import BalancerError
+from balancer.errors import BalancerError, ProcessLostError
 from workers.leaving import RefusedDelivery
 from workers.pulse import Pulse
 from workers.task import delivery_of, fence_of
 
 logger = get_logger(__name__)
+
+#: Losses of its process in a row, without a checkpoint between, after which a task is given up.
+LOSSES: Final = 5
 
 
 class BalancedRequest(Request):  # type: ignore[misc]
@@ -30,6 +33,8 @@ class BalancedRequest(Request):  # type: ignore[misc]
     #: Set when a reserved delivery was handed over: it must not reach the pool any more.
     handed_over = False
     acknowledged: bool = False
+    #: What the fence said when the hard time limit was over.
+    _limit: str | None = None
 
     @property
     def delivery(self) -> Any:
@@ -51,16 +56,60 @@ class BalancedRequest(Request):  # type: ignore[misc]
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, RefusedDelivery):
             return self._refused(error)
-        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
-            self._release(error)
+        if isinstance(error, TimeLimitExceeded) and self._keeps_its_end():
+            return None
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt | Terminated):
+            losses = self._release(error)
+            stopped = self._already_cancelled or self._already_revoked
+            if losses >= LOSSES and not stopped and self._close() == "closed":
+                exc_info, return_ok = self._lost_for_good(losses, error), False
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        if not soft and self._owned_elsewhere():
-            # This run lost its claim while it hung: its end must not be the task's.
-            self._forget()
-            return
-        super().on_timeout(soft, timeout)
+        if soft or not self._keeps_its_end():
+            super().on_timeout(soft, timeout)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        super()._announce_revoked(reason, terminated, signum, expired)
+        self._close()
+
+    def _keeps_its_end(self) -> bool:
+        """Whether a run over its hard time limit may not fail the task; then the delivery is dropped.
+
+        Asked twice for one limit, before the pool kills the process and after; answered once.
+        """
+        if self._limit is None:
+            self._limit = self._close() if self.task.acks_on_timeout else "closed"
+            if self._limit == "elsewhere":
+                # This run lost its claim while it hung.
+                task_ready(self)
+                self._forget()
+            elif self._limit == "committed":
+                # It was over in time and only its result is not stored yet: the next delivery answers.
+                task_ready(self)
+                self._release(TimeLimitExceeded())
+                self.reject(requeue=True)
+            elif not self.task.acks_on_timeout:
+                self._release(TimeLimitExceeded())
+        return self._limit in ("elsewhere", "committed")
+
+    def _close(self) -> str:
+        """End the task in the fence; "none" where Redis is away."""
+        try:
+            return fence_of(self.app)[0].close(self.delivery)
+        except (RedisError, BalancerError):
+            logger.warning("task %s: its end could not be noted in its fence", self.id, exc_info=True)
+            return "none"
+
+    def _lost_for_good(self, losses: int, error: BaseException) -> ExceptionInfo:
+        """A task that takes its process with it each time fails, so that it ends its round."""
+        try:
+            raise ProcessLostError(
+                f"task {self.name}[{self.id}] lost its process {losses} times without a checkpoint "
+                f"between; the last time: {error!r}"
+            ) from error
+        except ProcessLostError:
+            return ExceptionInfo()
 
     def _refused(self, refusal: RefusedDelivery) -> None:
         """The fence refused this copy: nothing is stored, nothing is told to the client."""
@@ -80,22 +129,20 @@ class BalancedRequest(Request):  # type: ignore[misc]
             self.acknowledged = True
             self._wake()
 
-    def _release(self, error: BaseException) -> None:
-        """The process that ran this is gone: the delivery that is given back may be claimed again."""
+    def _release(self, error: BaseException) -> int:
+        """The process that ran this is gone: the delivery that is given back may be claimed again.
+
+        Returns how often that happened since the task's last checkpoint.
+        """
         try:
-            fence_of(self.app)[0].release(self.id, self.delivery.tag)
+            fence = fence_of(self.app)[0]
+            lost = isinstance(error, WorkerLostError | SystemExit) and not self._already_cancelled
+            return fence.release(self.id, self.delivery.tag, lost=lost) or 0
         except (RedisError, BalancerError):
             logger.warning(
                 "task %s: its claim lapses with this worker's lease (%r)", self.id, error, exc_info=True
             )
-
-    def _owned_elsewhere(self) -> bool:
-        try:
-            fence = fence_of(self.app)[0]
-            owner = fence.connection.client.hget(fence.connection.keys.fence(self.id), "owner")
-        except (RedisError, BalancerError):
-            return False
-        return owner is not None and owner.decode() != fence.owner
+            return 0
 
     @staticmethod
     def _wake() -> None:

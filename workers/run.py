@@ -7,25 +7,35 @@ Called by `BalancedTask.__call__` in the process that runs the body. Follows
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import chain, repeat
+from typing import Any, Final, Literal, TypeVar
 
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 from celery.utils.log import get_task_logger
 from kombu import serialization
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.model import Duplicate, HandedOver, Refused, RunFinished, RunStarted
-from workers import leaving
+from workers import identity, leaving
 
 logger = get_task_logger(__name__)
 
-#: Pauses (s) between tries of a claim or a commit while Redis does not answer: 63 s in all,
-#: about what Celery itself spends on reconnecting before a worker gives up its connection.
-PATIENCE_S: Final = (0.1, 0.2, 0.5, 1, 2, 4, 8, 15, 15, 17)
+T = TypeVar("T")
+
+#: Pauses (s) between tries of a script while Redis does not answer; the last is repeated for as
+#: long as it takes. A body that is done waits for its Redis: given up, it would have to run again.
+PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+#: Tries of a script to which Redis gives an answer that is an error.
+TRIES: Final = 3
+
+#: Words of errors that pass: a server that starts, is full, cannot write or is a replica.
+PASSING: Final = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +47,7 @@ class Run:
     started: RunStarted
     size: float
     token: str = ""
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     began: float = field(default_factory=time.monotonic)
     share_at_start: float | None = 0.0
     share: float | None = None
@@ -59,7 +70,9 @@ class Run:
             share=max(0.0, done - self.share_at_start) if known else None,  # type: ignore[operator]
         )
 
-    def commit(self, outcome: str, *, ends: bool = False, kept: bytes = b"") -> None:
+    def commit(
+        self, outcome: str, *, end: Literal["fin", "again", "done"] = "fin", kept: bytes = b""
+    ) -> None:
         """Commit this run's end. Raises `RefusedDelivery` when another run owns the task."""
         delivery = self.delivery
         if not patiently(
@@ -68,28 +81,47 @@ class Run:
                 self.token,
                 self.finished(outcome),
                 self.finished("stale"),
-                ends=ends,
+                end=end,
                 kept=kept,
             )
         ):
             raise leaving.RefusedDelivery("stale", self.backs_another())
 
     def backs_another(self) -> bool:
-        """Whether the broker's entry under our tag belongs to the run that has the claim now."""
-        keys = self.fence.connection.keys
-        tag = self.fence.connection.client.hget(keys.fence(self.delivery.task_id), "tag")
-        return bool(tag is not None and tag.decode() == self.delivery.tag)
+        """Whether the broker's entry under our tag may back the run that has the claim now.
+
+        It may, too, where there is no fence any more: whoever gets the entry next shall judge.
+        """
+        keys, client = self.fence.connection.keys, self.fence.connection.client
+        tag = patiently(lambda: client.hget(keys.fence(self.delivery.task_id), "tag"))
+        return tag is None or tag.decode() == self.delivery.tag
+
+    def give_back(self) -> None:
+        """Let the next delivery run it; where Redis is away, the claim lapses with the worker's lease."""
+        try:
+            self.fence.release(self.delivery.task_id, self.delivery.tag, token=self.token)
+        except RedisError as error:
+            logger.warning("task %s: its claim could not be given back: %s", self.delivery.task_id, error)
 
 
-def patiently(attempt: Callable[[], Any]) -> Any:
-    """Try again while Redis does not answer; the last error is raised."""
-    for pause_s in PATIENCE_S:
+def patiently(attempt: Callable[[], T], *, also: tuple[type[Exception], ...] = ()) -> T:
+    """Try until Redis answers. An answer that is an error is tried a few times and then raised.
+
+    `also` names further exceptions that mean that Redis is away.
+    """
+    away: tuple[type[Exception], ...] = (RedisError, *also)
+    errors = 0
+    for pause_s in chain(PAUSES_S, repeat(PAUSES_S[-1])):
         try:
             return attempt()
-        except RedisError as error:
+        except away as error:
+            if isinstance(error, ResponseError) and not any(word in str(error) for word in PASSING):
+                errors += 1
+                if errors >= TRIES:
+                    raise
             logger.warning("Redis does not answer (%s); trying again in %s s", error, pause_s)
             time.sleep(pause_s)
-    return attempt()
+    raise AssertionError("unreachable")
 
 
 def keep(value: Any, serializer: str, limit: int) -> bytes:
@@ -117,7 +149,7 @@ def fenced(run: Run, body: Callable[[], Any], *, serializer: str, kept_limit: in
     left for another worker; what the body raises goes through once its end is committed.
     """
     delivery = run.delivery
-    claim = patiently(lambda: run.fence.claim(delivery, run.started))
+    claim = patiently(lambda: run.fence.claim(delivery, run.started, nonce=run.nonce))
     if claim.verdict == "answer":
         logger.info("task %s had committed before its worker died: its kept result is used", delivery.task_id)
         run.token = claim.token
@@ -138,23 +170,30 @@ def through(run: Run, body: Callable[[], Any]) -> Any:
     except leaving.Leave as leave:
         leave_for(run, leave)
     except Retry:
-        run.commit("retry", ends=True)
+        run.commit("retry", end="again")
         raise
     except Reject as reject:
         if reject.requeue:
-            run.fence.release(run.delivery.task_id, run.delivery.tag)
+            run.give_back()
         else:
-            run.commit("failure", ends=True)
+            run.commit("failure", end="done")
         raise
     except Ignore:
-        run.commit("ignored", ends=True)
+        run.commit("ignored", end="done")
+        raise
+    except SystemExit as told:
+        if identity.in_main_process() and not isinstance(told, WorkerShutdown | WorkerTerminate):
+            # There is no process of its own to end, and the pool would lose sight of the task.
+            run.commit("failure")
+            raise RuntimeError(f"the task called sys.exit({told.code!r})") from told
+        run.give_back()
         raise
     except Exception:
         run.commit("failure")
         raise
     except BaseException:
         # The process is told to end: the body has stopped, so the next delivery need not wait.
-        run.fence.release(run.delivery.task_id, run.delivery.tag)
+        run.give_back()
         raise
     raise AssertionError("unreachable")
 
@@ -174,9 +213,10 @@ def leave_for(run: Run, leave: leaving.Leave) -> None:
         Refused(at=0.0, move_id=leave.move_id, task_id=delivery.task_id, worker=fence.worker, reason=answer),
     )
     if answer == "gone":
-        # The broker already gave this delivery back to its queue: free the claim for that copy.
-        fence.release(delivery.task_id, delivery.tag)
-        raise leaving.RefusedDelivery("stale", False)
+        # The broker gave this delivery back to its queue: free the claim for that copy, which has
+        # the same tag, so that an ack of ours could take it away.
+        run.give_back()
+        raise leaving.RefusedDelivery("stale", True)
     raise leaving.RefusedDelivery("stale", run.backs_another())
 
 

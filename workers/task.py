@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from celery import Celery, Task
+from celery import Celery, Task, signals, states
 from kombu import serialization
 
 from balancer import wiring
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_fence import Delivery, Fence
-from balancer.errors import CheckpointError
+from balancer.errors import CheckpointError, StoreError
 from balancer.model import RunStarted
 from balancer.routing import is_class_queue, is_direct_queue, lane_queue
 from balancer.settings import Settings
@@ -53,6 +54,13 @@ def delivery_of(request: Any) -> Delivery:
         epoch=int(header.get("epoch", 0)),
         tag=str((request.properties or {}).get("delivery_tag", "")),
     )
+
+
+def revoked(task_id: str) -> bool:
+    """Whether the worker whose main process this is was told to discard this task."""
+    from celery.worker import state  # only where a worker has loaded it anyway
+
+    return task_id in state.revoked
 
 
 class BalancedMixin:
@@ -101,7 +109,10 @@ class BalancedMixin:
         delivery = delivery_of(request)
         if not delivery.tag:
             return self._body()(*args, **kwargs)
-        fence, settings = fence_of(self.app)
+        if identity.in_main_process() and revoked(request.id):
+            # The pool's own queue, where it waited, is not looked through for revoked tasks.
+            raise leaving.RefusedDelivery("revoked", False)
+        fence, settings = patiently(lambda: fence_of(self.app), also=(StoreError,))
         header = getattr(request, "balancer", None) or {}
         started = RunStarted(
             at=0.0,
@@ -124,14 +135,6 @@ class BalancedMixin:
         """The task's own `__call__` where its class has one (an app context, say), else `run`."""
         above = super().__call__  # type: ignore[misc]
         return self.run if getattr(above, "__func__", None) is Task.__call__ else above
-
-    def after_return(
-        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        run = getattr(self.request, "balancer_run", None)
-        if run is not None and run.token:
-            patiently(lambda: run.fence.settle(task_id, run.token))
-        super().after_return(status, retval, task_id, args, kwargs, einfo)  # type: ignore[misc]
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """As `Task.apply_async`; `profile=` and `size=` say what this one call is."""
@@ -197,6 +200,20 @@ class BalancedMixin:
         data, run.share_at_start = saved
         run.share = run.share_at_start
         return decode(data, self.name)
+
+
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]
+def settle(sender: Any = None, state: str | None = None, **_: Any) -> None:
+    """The result is stored: the fence is only a memory from now on.
+
+    A signal, since `after_return` is the author's to override. An exception that is under way here
+    (the signal is sent in a `finally`) is the backend's, which could not store the result.
+    """
+    run = getattr(getattr(sender, "request", None), "balancer_run", None)
+    if run is None or not run.token or state not in (states.SUCCESS, states.FAILURE):
+        return
+    if sys.exc_info()[0] is None:
+        patiently(lambda: run.fence.settle(run.delivery.task_id, run.token))
 
 
 class BalancedTask(BalancedMixin, Task):  # type: ignore[misc]

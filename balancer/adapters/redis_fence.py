@@ -1,7 +1,8 @@
 """The fence in Redis: one record a task, so that no stale copy runs or finishes.
 
-Typed wrappers over `lua/claim.lua`, `commit.lua`, `settle.lua`, `release.lua`, `checkpoint.lua`
-and `relinquish.lua`. Used in a worker's pool process and in its main process.
+Typed wrappers over `lua/claim.lua`, `commit.lua`, `settle.lua`, `release.lua`, `close.lua`,
+`checkpoint.lua` and `relinquish.lua`. Each may be sent again when its answer was lost. Used in a
+worker's pool process and in its main process.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from balancer.errors import StoreError
 from balancer.model import Event
 
 Verdict = Literal["taken", "answer", "held", "stale", "done"]
+Closed = Literal["closed", "none", "committed", "elsewhere"]
 
 #: How long a fence or a checkpoint that nobody comes back to is kept (s): seven days.
 ABANDONED_TTL_S: Final = 7 * 86400
+
+#: How long the fence of a running task is kept (s), each checkpoint begins anew: far beyond any body,
+#: so that what a purged queue or a lost host left behind goes in the end.
+RUNNING_TTL_S: Final = 30 * 86400
 
 #: Entries of the event stream that are kept, about an hour of a busy fleet.
 EVENTS_KEPT: Final = 200_000
@@ -74,14 +80,17 @@ class Fence:
         self.worker = worker
         self.fence_ttl_s = max(1, int(fence_ttl_s))
         self.heartbeat_ttl_s = heartbeat_ttl_s
-        names = ("claim", "commit", "settle", "release", "checkpoint", "relinquish")
+        names = ("claim", "commit", "settle", "release", "close", "checkpoint", "relinquish")
         self._scripts = {name: load_script(connection.client, name) for name in names}
 
     def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
         return self._scripts[name](keys=keys, args=args)
 
-    def claim(self, delivery: Delivery, event: Event) -> Claim:
-        """Take a delivery for one run. `event` is the `RunStarted` told when it is taken."""
+    def claim(self, delivery: Delivery, event: Event, *, nonce: str = "") -> Claim:
+        """Take a delivery for one run. `event` is the `RunStarted` told when it is taken.
+
+        `nonce` is the run's own: a claim that is repeated with it is the same claim.
+        """
         keys = self.connection.keys
         verdict, token, at, same, kept = self._run(
             "claim",
@@ -93,6 +102,8 @@ class Fence:
                 self.heartbeat_ttl_s,
                 event_document(event),
                 self.worker,
+                nonce,
+                RUNNING_TTL_S,
             ],
         )
         return Claim(
@@ -104,9 +115,20 @@ class Fence:
         )
 
     def commit(
-        self, task_id: str, token: str, event: Event, refused: Event, *, ends: bool = False, kept: bytes = b""
+        self,
+        task_id: str,
+        token: str,
+        event: Event,
+        refused: Event,
+        *,
+        end: Literal["fin", "again", "done"] = "fin",
+        kept: bytes = b"",
     ) -> bool:
-        """Commit a run's end; `ends` when no result is still to be stored. `False`: it is not ours."""
+        """Commit a run's end. `False`: it is not ours.
+
+        `end`: "fin" while a result is still to be stored, "again" when the task comes back as
+        another generation, "done" when nothing follows.
+        """
         keys = self.connection.keys
         return bool(
             self._run(
@@ -114,7 +136,7 @@ class Fence:
                 [keys.fence(task_id), keys.events, keys.state(task_id)],
                 [
                     token,
-                    "done" if ends else "fin",
+                    end,
                     kept,
                     event_document(event),
                     event_document(refused),
@@ -134,16 +156,32 @@ class Fence:
             )
         )
 
-    def release(self, task_id: str, tag: str) -> bool:
-        """Give a claim back so that the same delivery may be claimed again."""
-        return bool(
-            self._run("release", [self.connection.keys.fence(task_id)], [self.owner, tag, ABANDONED_TTL_S])
+    def release(self, task_id: str, tag: str, *, token: str = "", lost: bool = False) -> int | None:
+        """Give a claim back so that the same delivery may be claimed again; `None` when it is not ours.
+
+        `lost` counts the loss of a process; returns how many there were since the last checkpoint.
+        """
+        count = self._run(
+            "release",
+            [self.connection.keys.fence(task_id)],
+            [self.owner, tag, ABANDONED_TTL_S, token, "lost" if lost else ""],
         )
+        return None if count < 0 else int(count)
+
+    def close(self, delivery: Delivery) -> Closed:
+        """End a task from outside its body: no run may commit it any more."""
+        keys, task_id = self.connection.keys, delivery.task_id
+        answer = self._run(
+            "close",
+            [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
+            [delivery.generation, self.owner, delivery.tag, self.fence_ttl_s],
+        )
+        return answer.decode()  # type: ignore[no-any-return]
 
     def holds(self, task_id: str, token: str) -> bool:
         """Whether this run still owns the task."""
-        n, state = self.connection.client.hmget(self.connection.keys.fence(task_id), ["n", "state"])
-        return bool(n is not None and n.decode() == token and state == b"run")
+        claim, state = self.connection.client.hmget(self.connection.keys.fence(task_id), ["claim", "state"])
+        return bool(claim is not None and claim.decode() == token and state == b"run")
 
     def checkpoint(self, task_id: str, token: str, data: bytes, share: float | None) -> Wanted:
         """Save `data` (empty saves nothing) and learn whether the task should leave."""
@@ -151,7 +189,7 @@ class Fence:
         ours, move_id, queue = self._run(
             "checkpoint",
             [keys.fence(task_id), keys.state(task_id), keys.want(task_id)],
-            [token, data, "" if share is None else f"{share:.6f}", ABANDONED_TTL_S],
+            [token, data, "" if share is None else f"{share:.6f}", ABANDONED_TTL_S, RUNNING_TTL_S],
         )
         return Wanted(ours=bool(ours), move_id=move_id.decode(), queue=queue.decode())
 

@@ -95,10 +95,93 @@ def test_a_dead_owners_claim_is_taken_and_its_commit_refused(
     ]
 
 
-def test_a_commit_is_taken_once(fence: Fence) -> None:
+def test_a_commit_whose_answer_was_lost_is_taken_once_and_says_so_again(
+    connection: Connection, fence: Fence
+) -> None:
     token = fence.claim(FIRST, STARTED).token
     assert fence.commit("t", token, FINISHED, STALE) is True
+    assert fence.commit("t", token, FINISHED, STALE) is True
+    assert [e["outcome"] for e in events(connection) if e["type"] == "RunFinished"] == ["success"]
+
+
+def test_a_claim_whose_answer_was_lost_is_the_same_claim(connection: Connection, fence: Fence) -> None:
+    first = fence.claim(FIRST, STARTED, nonce="a")
+    again = fence.claim(FIRST, STARTED, nonce="a")
+    assert (again.verdict, again.token) == ("taken", first.token)
+    assert [e["type"] for e in events(connection)] == ["RunStarted"]
+    assert fence.claim(FIRST, STARTED, nonce="b").verdict == "held"
+
+
+def test_tokens_differ_though_the_fence_was_lost_between(connection: Connection, fence: Fence) -> None:
+    first = fence.claim(FIRST, STARTED, nonce="a")
+    connection.client.delete(connection.keys.fence("t"))
+    second = fence.claim(FIRST, STARTED, nonce="b")
+    assert fence.commit("t", first.token, FINISHED, STALE) is False
+    assert fence.commit("t", second.token, FINISHED, STALE) is True
+
+
+def test_a_process_lost_after_its_commit_is_answered_while_its_worker_lives(
+    connection: Connection, fence: Fence, other: Fence
+) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    fence.commit("t", token, FINISHED, STALE, kept=b"the value")
+    assert other.claim(FIRST, STARTED).verdict == "held"
+    assert fence.release("t", "tag-1", lost=True) == 0
+    answer = other.claim(FIRST, STARTED)
+    assert (answer.verdict, answer.kept) == ("answer", b"the value")
+
+
+def test_losses_are_counted_until_a_checkpoint(connection: Connection, fence: Fence) -> None:
+    for losses in (1, 2):
+        fence.claim(FIRST, STARTED)
+        assert fence.release("t", "tag-1", lost=True) == losses
+    token = fence.claim(FIRST, STARTED).token
+    fence.checkpoint("t", token, b"state", 0.5)
+    assert fence.release("t", "tag-1", lost=True) == 1
+
+
+def test_a_run_releases_only_its_own_claim(connection: Connection, fence: Fence) -> None:
+    first = fence.claim(FIRST, STARTED, nonce="a")
+    dead(connection, "w:1:1")
+    fence.claim(FIRST, STARTED, nonce="b")
+    assert fence.release("t", "tag-1", token=first.token) is None
+    assert fence.release("t", "tag-1") == 0
+
+
+def test_what_is_closed_from_outside_cannot_be_committed(connection: Connection, fence: Fence) -> None:
+    assert fence.close(FIRST) == "none"
+    token = fence.claim(FIRST, STARTED).token
+    fence.checkpoint("t", token, b"state", 0.5)
+    assert fence.close(FIRST) == "closed"
     assert fence.commit("t", token, FINISHED, STALE) is False
+    assert fence.claim(FIRST, STARTED).verdict == "done"
+    assert not connection.client.exists(connection.keys.state("t"))
+    assert 0 < connection.client.ttl(connection.keys.fence("t")) <= 100
+
+
+def test_another_runs_task_is_not_closed(connection: Connection, fence: Fence, other: Fence) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    assert other.close(FIRST) == "elsewhere"
+    assert fence.commit("t", token, FINISHED, STALE) is True
+    assert fence.close(FIRST) == "committed"
+
+
+def test_a_run_that_was_cut_off_in_its_commit_is_settled_with_its_result(
+    connection: Connection, fence: Fence
+) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    assert fence.settle("t", token) is True
+    assert fence.claim(FIRST, STARTED).verdict == "done"
+
+
+def test_a_retry_keeps_its_checkpoint_and_an_end_drops_it(connection: Connection, fence: Fence) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    fence.checkpoint("t", token, b"state", 0.5)
+    fence.commit("t", token, FINISHED, STALE, end="again")
+    assert fence.saved("t") == (b"state", 0.5)
+    second = fence.claim(replace(FIRST, retries=1), STARTED).token
+    fence.commit("t", second, FINISHED, STALE, end="done")
+    assert fence.saved("t") is None
 
 
 def test_a_commit_before_a_death_is_answered_without_a_run(
@@ -115,7 +198,7 @@ def test_a_commit_before_a_death_is_answered_without_a_run(
 
 def test_a_settled_fence_is_remembered_for_its_ttl_only(connection: Connection, fence: Fence) -> None:
     token = fence.claim(FIRST, STARTED).token
-    assert connection.client.ttl(connection.keys.fence("t")) == -1
+    assert connection.client.ttl(connection.keys.fence("t")) > 100
     fence.checkpoint("t", token, b"state", 0.5)
     fence.commit("t", token, FINISHED, STALE)
     assert fence.settle("t", token) is True
@@ -132,8 +215,8 @@ def test_an_earlier_generation_is_stale(fence: Fence) -> None:
 
 def test_a_released_claim_is_free_again(fence: Fence, other: Fence) -> None:
     fence.claim(FIRST, STARTED)
-    assert other.release("t", "tag-1") is False
-    assert fence.release("t", "tag-1") is True
+    assert other.release("t", "tag-1") is None
+    assert fence.release("t", "tag-1") == 0
     assert other.claim(FIRST, STARTED).verdict == "taken"
 
 

@@ -20,8 +20,9 @@ from tests.waiting import wait_until
 class FleetUnderTest:
     """Workers, beats and clients over one Redis."""
 
-    def __init__(self, url: str, logs: Path) -> None:
+    def __init__(self, url: str, logs: Path, module: str = "tests.system.fleet_app") -> None:
         self.url = url
+        self.module = module
         self.logs = logs
         self.keys = Keys()
         self.client = redis.Redis.from_url(url)
@@ -29,10 +30,10 @@ class FleetUnderTest:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start `celery -A tests.system.fleet_app ARGUMENTS`, its output in a log of that name."""
+        """Start `celery -A MODULE ARGUMENTS`, its output in a log of that name."""
         log = (self.logs / f"{name}.log").open("wb")
         self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "tests.system.fleet_app", *arguments],
+            [sys.executable, "-m", "celery", "-A", self.module, *arguments],
             env={**os.environ, "BALANCER_TEST_URL": self.url, **environment},
             stdout=log,
             stderr=log,
@@ -49,6 +50,7 @@ class FleetUnderTest:
         slots: int = 1,
         prefetch: int = 1,
         pool: str = "prefork",
+        **environment: str,
     ) -> subprocess.Popen[bytes]:
         return self.run(
             name,
@@ -68,6 +70,7 @@ class FleetUnderTest:
             "--without-mingle",
             "--without-gossip",
             *arguments,
+            **environment,
         )
 
     def ready(self, *names: str) -> None:
@@ -135,8 +138,10 @@ class FleetUnderTest:
 
 
 @contextmanager
-def fleet(url: str, logs: Path) -> Iterator[FleetUnderTest]:
-    under_test = FleetUnderTest(url, logs)
+def fleet(
+    url: str, logs: Path, module: str = "tests.system.fleet_app"
+) -> Iterator[FleetUnderTest]:
+    under_test = FleetUnderTest(url, logs, module)
     try:
         yield under_test
     finally:

@@ -5,10 +5,10 @@
 --       5 rewritten envelope  6 next g  7 event document  8 TTL of a free fence (s)
 -- Returns "moved", or why not: "fence" (another run owns or ended it), "gone" (the broker no
 -- longer holds this delivery for us)
-local record = redis.call('HMGET', KEYS[1], 'g', 'state', 'n')
-local g, state, n = record[1], record[2], record[3]
+local record = redis.call('HMGET', KEYS[1], 'g', 'state', 'claim')
+local g, state, claim = record[1], record[2], record[3]
 if ARGV[1] == 'running' then
-  if n ~= ARGV[3] or state ~= 'run' then return 'fence' end
+  if claim ~= ARGV[3] or state ~= 'run' then return 'fence' end
 elseif g and (g > ARGV[2] or (g == ARGV[2] and state ~= 'free')) then
   return 'fence'
 end
@@ -16,6 +16,7 @@ if redis.call('HDEL', KEYS[2], ARGV[4]) ~= 1 then return 'gone' end
 redis.call('ZREM', KEYS[3], ARGV[4])
 redis.call('RPUSH', KEYS[4], ARGV[5])
 redis.call('HSET', KEYS[1], 'g', ARGV[6], 'state', 'free')
+redis.call('HDEL', KEYS[1], 'owner', 'tag', 'claim')
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 redis.call('DEL', KEYS[6])
 redis.call('XADD', KEYS[5], 'MAXLEN', '~', 200000, '*', 'e', ARGV[7])

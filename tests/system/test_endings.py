@@ -1,0 +1,161 @@
+"""How tasks end that do not end well: each has one end, the client hears of it, the fence forgets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from celery.exceptions import TaskRevokedError, TimeLimitExceeded
+
+from balancer.routing import direct_queue
+from tests.system.fleet import FleetUnderTest, fleet
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+POOLS = ["prefork", "threads", "solo"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tasks: ModuleType) -> ModuleType:
+    import tests.system.hostile_app as module
+
+    return module
+
+
+@pytest.fixture(scope="module")
+def pools(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUnderTest]:
+    """One worker of each pool, named by it."""
+    with fleet(module_redis_url, tmp_path_factory.mktemp("logs"), "tests.system.hostile_app") as under_test:
+        for pool in POOLS:
+            under_test.worker(pool, pool=pool, slots=2 if pool != "solo" else 1, prefetch=2)
+        under_test.ready(*POOLS)
+        yield under_test
+
+
+def on(task: Any, pool: str, *args: Any, **options: Any) -> Any:
+    return task.apply_async(args, queue=direct_queue(f"{pool}@test"), **options)
+
+
+def starts(pools: FleetUnderTest, result: Any) -> int:
+    return int(pools.ledger.llen(f"started:{result.id}"))
+
+
+def forgotten(pools: FleetUnderTest, result: Any) -> None:
+    """Its fence is done with a time to live, and nothing else of it is left."""
+    wait_until(
+        lambda: pools.fence(result.id).get("state") == "done",
+        f"the fence is closed: {pools.fence(result.id)}; {pools.said(*POOLS)}",
+    )
+    assert pools.client.ttl(pools.keys.fence(result.id)) > 0
+    assert not pools.client.exists(pools.keys.state(result.id), pools.keys.want(result.id))
+    wait_until(lambda: not pools.client.hlen(pools.keys.unacked), "its delivery is acknowledged", 15)
+
+
+def still_works(pools: FleetUnderTest, tasks: ModuleType, pool: str) -> None:
+    """The pool did not lose a slot."""
+    assert [on(tasks.add, pool, 1).get(timeout=30) for _ in range(3)] == [1, 1, 1], pools.said(pool)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_exits_fails_once(
+    pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType, pool: str
+) -> None:
+    result = on(hostile.exits, pool, 3)
+    said = "lost its process 5 times" if pool == "prefork" else r"sys\.exit\(3\)"
+    with pytest.raises(Exception, match=said):
+        result.get(timeout=60)
+    assert starts(pools, result) == (5 if pool == "prefork" else 1)
+    forgotten(pools, result)
+    still_works(pools, tasks, pool)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_value_that_cannot_be_stored_fails_once(
+    pools: FleetUnderTest, hostile: ModuleType, pool: str
+) -> None:
+    result = on(hostile.strange, pool)
+    with pytest.raises(Exception, match="JSON serializable"):
+        result.get(timeout=30)
+    assert starts(pools, result) == 1
+    forgotten(pools, result)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_task_that_overrides_after_return_is_forgotten_too(
+    pools: FleetUnderTest, hostile: ModuleType, pool: str, fails: bool
+) -> None:
+    result = on(hostile.careless, pool, fails)
+    wait_until(result.ready, "it ends", 30)
+    forgotten(pools, result)
+    assert pools.ledger.llen(f"after:{result.id}") == 1
+
+
+def test_a_hard_time_limit_fails_the_task_once(
+    pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType
+) -> None:
+    result = on(hostile.hangs, "prefork", 30, time_limit=1)
+    with pytest.raises(TimeLimitExceeded):
+        result.get(timeout=30)
+    forgotten(pools, result)
+    still_works(pools, tasks, "prefork")
+    assert starts(pools, result) == 1
+    assert result.state == "FAILURE"
+
+
+def test_a_soft_time_limit_fails_the_task_once(
+    pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType
+) -> None:
+    result = on(hostile.hangs, "prefork", 30, soft_time_limit=1)
+    with pytest.raises(Exception, match="SoftTimeLimitExceeded"):
+        result.get(timeout=30)
+    assert starts(pools, result) == 1
+    forgotten(pools, result)
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL"])
+def test_a_running_task_is_revoked_once(
+    pools: FleetUnderTest, tasks: ModuleType, signal: str
+) -> None:
+    result = on(tasks.step, "prefork", 0, 400)
+    wait_until(lambda: pools.ledger.llen(f"step:{result.id}") > 2, "it runs")
+    tasks.app.control.revoke(result.id, terminate=True, signal=signal)
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=30)
+    forgotten(pools, result)
+    still_works(pools, tasks, "prefork")
+    assert (result.state, starts(pools, result)) == ("REVOKED", 1)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_waiting_task_is_revoked_and_never_runs(
+    pools: FleetUnderTest, tasks: ModuleType, pool: str
+) -> None:
+    blockers = [on(tasks.gate, pool, f"revoke-{pool}") for _ in range(2)]
+    wait_until(lambda: all(pools.runs_on(b.id, pool) for b in blockers), "every slot is held")
+    result = on(tasks.add, pool, 1)
+    wait_until(lambda: pools.reserved_by(result.id, pool), f"it is reserved: {pools.said(pool)}")
+    tasks.app.control.revoke(result.id)
+    wait_until(lambda: result.state == "REVOKED", "the client is told")
+    pools.ledger.set(f"open:revoke-{pool}", 1)
+    assert [b.get(timeout=30) for b in blockers] == [f"revoke-{pool}"] * 2
+    still_works(pools, tasks, pool)
+    assert starts(pools, result) == 0
+    assert not pools.fence(result.id)
+    assert result.state == "REVOKED"
+
+
+def test_eager_and_direct_calls_know_no_fence(pools: FleetUnderTest, tasks: ModuleType) -> None:
+    before = pools.client.keys(pools.keys.fence("*"))
+    assert tasks.step(5, steps=2) == 7
+    assert tasks.step.apply((5,), {"steps": 2}).get() == 7
+    tasks.app.conf.task_always_eager = True
+    try:
+        assert tasks.step.delay(5, steps=2).get() == 7
+        assert tasks.flaky.delay(2).get() == 2
+    finally:
+        tasks.app.conf.task_always_eager = False
+    assert pools.client.keys(pools.keys.fence("*")) == before
