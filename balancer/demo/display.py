@@ -21,9 +21,6 @@ from balancer.demo.watch import Now
 LINE_S: Final = 5.0
 PICTURE_S: Final = 0.5
 
-#: Announcements shown under the live table.
-SHOWN: Final = 6
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
@@ -52,7 +49,6 @@ class Display:
     def __init__(self, console: Console, members: Sequence[Member]) -> None:
         self.console = console
         self.members = members
-        self.said: list[str] = []
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._shown_at = 0.0
 
@@ -66,11 +62,9 @@ class Display:
             self._live.stop()
 
     def say(self, sentence: str, elapsed_s: float | None = None) -> None:
-        """Announce something that happens."""
+        """Announce something that happens; on a terminal it stays above the live table."""
         line = sentence if elapsed_s is None else f"{elapsed_s:5.1f} s  {sentence}"
-        self.said.append(line)
-        if self._live is None:
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, scene: Scene, *, at_once: bool = False) -> None:
         """Show a scene, when it is time for a new one."""
@@ -81,7 +75,7 @@ class Display:
         if self._live is None:
             self.console.print(line(scene), highlight=False, markup=False, soft_wrap=True)
         else:
-            self._live.update(picture(scene, self.members, self.said), refresh=True)
+            self._live.update(picture(scene, self.members), refresh=True)
 
 
 def line(scene: Scene) -> str:
@@ -93,8 +87,8 @@ def line(scene: Scene) -> str:
     )
 
 
-def picture(scene: Scene, members: Sequence[Member], said: Sequence[str]) -> RenderableType:
-    """The live table: one row a worker, progress below, the last announcements last."""
+def picture(scene: Scene, members: Sequence[Member]) -> RenderableType:
+    """The live table: one row a worker, and the progress of all below."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("worker", "hardware", "state", "done", "runs"):
         table.add_column(title, justify="right" if title == "done" else "left", no_wrap=True)
@@ -109,7 +103,7 @@ def picture(scene: Scene, members: Sequence[Member], said: Sequence[str]) -> Ren
         )
     whole = Table.grid(padding=(0, 1))
     whole.add_row(ProgressBar(total=max(1, scene.total), completed=scene.done, width=40), line(scene))
-    return Group(table, Text(""), whole, *(Text(text, style="yellow") for text in said[-SHOWN:]))
+    return Group(Text(""), table, Text(""), whole)
 
 
 def _state(state: str, busy: bool) -> Text:

@@ -13,13 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from balancer.adapters.embedded_redis import EmbeddedRedis
+from balancer.adapters.embedded_redis import EmbeddedRedis, find
 from balancer.demo.children import Child, Children
 from balancer.demo.crew import Member, crew
+from balancer.demo.look import ENVIRONMENT, redis_sentence, write_environment
 from balancer.demo.place import Place
 from balancer.demo.settings import LEDGER
 from balancer.demo.watch import Watch
-from balancer.errors import BalancerError
+from balancer.errors import BalancerError, NoRedisError
 
 #: The database of the independent book, on the same server and apart from the broker's.
 WATCH_DATABASE: Final = 1
@@ -48,9 +49,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What stands: the app, the independent book, and the processes."""
+    """What stands: the app, the independent book, and the processes. `redis` is a sentence."""
 
     app: Any
+    redis: str
     place: Place
     watch: Watch
     children: Children
@@ -83,22 +85,24 @@ def stage(
     """Everything but the workers, standing while the context lasts. `make_app` makes the app for
     this process, which publishes; its children find theirs under the module path `name`.
 
-    Raises `NoRedisError` when there is no Redis and none can be started.
+    Raises `NoRedisError` when there is no Redis and none can be started, or the given one is silent.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = options.folder.resolve()
     _clear(folder)
-    with _redis(options.redis_url) as url:
+    with _redis(options.redis_url) as (url, sentence):
         place = Place(redis=url, watch=_other_database(url), folder=str(folder), strategy=options.strategy,
                       block_s=block_s, warm=options.warm)
         watch = Watch(place.watch)
         if watch.client.dbsize():
             raise BalancerError("the demo keeps its book in database 1 of the given Redis; it is not empty")
         children = Children(name, place.environment(), folder)
+        write_environment(place, folder)
         try:
             flower_url = _start_flower(children) if options.flower else None
             yield Stage(
-                app=make_app(place), place=place, watch=watch, children=children, flower_url=flower_url
+                app=make_app(place), redis=sentence, place=place, watch=watch, children=children,
+                flower_url=flower_url,
             )
         finally:
             children.stop()
@@ -106,12 +110,16 @@ def stage(
 
 
 @contextmanager
-def _redis(url: str | None) -> Iterator[str]:
-    if url is not None:
-        yield url
+def _redis(given: str | None) -> Iterator[tuple[str, str]]:
+    """The URL of the demo's Redis, and a sentence on what it is."""
+    found = find(given)
+    if found.note:
+        raise NoRedisError(f"the Redis that was given is of no use: {found.note}")
+    if found.kind == "url":
+        yield found.url, redis_sentence(found, found.url)
         return
-    with EmbeddedRedis() as server:
-        yield server.url
+    with EmbeddedRedis(found.binary) as server:
+        yield server.url, redis_sentence(found, server.url)
 
 
 def _other_database(url: str) -> str:
@@ -126,7 +134,8 @@ def _clear(folder: Path) -> None:
     """Remove what an earlier demo left in its folder, and nothing else."""
     logs = [f"{name}.log" for name in ("beat", "beat-2", "flower", "report")]
     logs += [f"{member.name.partition('@')[0]}.log" for member in crew()]
-    left = (f"{LEDGER}*", "report.html", "foreign-load-*", "beat-schedule*", "beat-2-schedule*", "book.jsonl")
+    left = (f"{LEDGER}*", "report.html", "foreign-load-*", "beat-schedule*", "beat-2-schedule*", "book.jsonl",
+            ENVIRONMENT)
     for pattern in (*left, *logs):
         for path in folder.glob(pattern):
             path.unlink()

@@ -19,6 +19,7 @@ from balancer.demo.course import Course
 from balancer.demo.crew import crew
 from balancer.demo.display import Display
 from balancer.demo.disturb import capacity, planned, planned_ready
+from balancer.demo.look import commands_sentence
 from balancer.demo.place import Place
 from balancer.demo.settings import LEDGER
 from balancer.demo.stage import Options, Stage, stage
@@ -50,12 +51,14 @@ def whole(make_app: Callable[[Place], Any], name: str, options: Options, console
     )
     expected = capacity(members, planned_ready(members, plan), plan)
     say = Display(console, members)
-    say.say("starting Redis, beat and the workers …")
     with _terminated_like_interrupted(), stage(make_app, name, options, block_s) as standing:
+        say.say(standing.redis)
         if standing.flower_url:
-            say.say(f"Flower shows the fleet while the demo runs: {standing.flower_url}")
+            say.say(f"Flower, while the demo runs: {standing.flower_url}")
         elif options.flower:
             say.say("Flower is not installed (pip install 'celery-balancer[dashboard]'): no dashboard")
+        say.say(commands_sentence(Path(standing.place.folder), name))
+        say.say(f"starting beat and {sum(not member.joins_later for member in members)} workers …")
         standing.start(members)
         workload = build(options.jobs, options.bound_s, options.seed, expected, block_s)
         course = Course(standing, workload, members, plan, say)

@@ -84,11 +84,10 @@ def test_a_task_that_finished_twice_is_not_sound() -> None:
 def test_what_is_emulated_is_called_so_on_the_screen_and_at_the_end() -> None:
     console = Console(width=140, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
-        console.print(picture(scene(), crew(), ["something happens"]))
+        console.print(picture(scene(), crew()))
     shown = console.export_text()
     assert shown.count("(emulated)") == 10
     assert "P100-1@emulated  cuda-P100 (emulated)  killed" in shown
-    assert "something happens" in shown
     assert any("emulated" in text for text in lines(figures(account(Path("none")))))
 
 
@@ -114,6 +113,17 @@ def test_without_a_terminal_it_prints_plain_lines(capsys: pytest.CaptureFixture[
         display.show(scene(), at_once=True)
     printed = capsys.readouterr().out.splitlines()
     assert printed == [f"  3.0 s  {said}", line(scene())]
+
+
+def test_on_a_terminal_announcements_stay_above_the_live_table(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display(Console(width=80, force_terminal=True), crew())
+    display.say("before the table")
+    with display:
+        display.show(scene(), at_once=True)
+        display.say("something happens", 3.0)
+    printed = capsys.readouterr().out
+    assert printed.index("before the table") < printed.index("K80-1@emulated")
+    assert "  3.0 s  something happens" in printed
 
 
 def test_every_disturbance_is_said_in_plain_words() -> None:
