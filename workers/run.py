@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 #: Pauses (s) between tries of a script while Redis does not answer; the last is repeated for as
 #: long as it takes. A body that is done waits for its Redis: given up, it would have to run again.
-PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 #: Tries of a script to which Redis gives an answer that is an error.
 TRIES: Final = 3

@@ -20,13 +20,16 @@ from tests.waiting import wait_until
 class FleetUnderTest:
     """Workers, beats and clients over one Redis."""
 
-    def __init__(self, url: str, logs: Path, module: str = "tests.system.fleet_app") -> None:
+    def __init__(
+        self, url: str, logs: Path, module: str = "tests.system.fleet_app", ledger_url: str = ""
+    ) -> None:
         self.url = url
+        self.ledger_url = ledger_url or url.rsplit("/", 1)[0] + "/1"
         self.module = module
         self.logs = logs
         self.keys = Keys()
         self.client = redis.Redis.from_url(url)
-        self.ledger = redis.Redis.from_url(url.rsplit("/", 1)[0] + "/1", decode_responses=True)
+        self.ledger = redis.Redis.from_url(self.ledger_url, decode_responses=True)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -34,7 +37,12 @@ class FleetUnderTest:
         log = (self.logs / f"{name}.log").open("wb")
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", self.module, *arguments],
-            env={**os.environ, "BALANCER_TEST_URL": self.url, **environment},
+            env={
+                **os.environ,
+                "BALANCER_TEST_URL": self.url,
+                "BALANCER_TEST_LEDGER": self.ledger_url,
+                **environment,
+            },
             stdout=log,
             stderr=log,
             cwd=Path(__file__).parents[2],
@@ -139,9 +147,9 @@ class FleetUnderTest:
 
 @contextmanager
 def fleet(
-    url: str, logs: Path, module: str = "tests.system.fleet_app"
+    url: str, logs: Path, module: str = "tests.system.fleet_app", ledger_url: str = ""
 ) -> Iterator[FleetUnderTest]:
-    under_test = FleetUnderTest(url, logs, module)
+    under_test = FleetUnderTest(url, logs, module, ledger_url)
     try:
         yield under_test
     finally:

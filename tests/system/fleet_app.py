@@ -1,6 +1,7 @@
 """A Celery app under test, with an independent ledger of what truly ran in another database.
 
-`BALANCER_TEST_URL` is the broker and backend; the ledger is database 1 of the same server.
+`BALANCER_TEST_URL` is the broker and backend; the ledger is database 1 of the same server, or
+`BALANCER_TEST_LEDGER` where that server is to be stopped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from celery import Celery, signals
 from workers import BalancedTask, install
 
 URL = os.environ.get("BALANCER_TEST_URL", "redis://127.0.0.1:6379/0")
+LEDGER = os.environ.get("BALANCER_TEST_LEDGER") or URL.rsplit("/", 1)[0] + "/1"
 
 app = Celery("fleet_app", broker=URL, backend=URL)
 app.conf.update(
@@ -31,7 +33,7 @@ install(app)
 
 def ledger() -> Any:
     """The independent ledger: nothing of the balancer writes to it."""
-    return redis.Redis.from_url(URL.rsplit("/", 1)[0] + "/1", decode_responses=True)
+    return redis.Redis.from_url(LEDGER, decode_responses=True)
 
 
 @signals.task_success.connect  # type: ignore[untyped-decorator]
