@@ -15,7 +15,7 @@ from celery.app.utils import find_app
 from celery.bin.base import CLIContext
 
 from balancer import __version__
-from balancer.errors import BalancerError
+from balancer.errors import BalancerError, StoreError
 from balancer.option_values import near
 
 #: Each command: where it is, what it is for, and the extra it may need.
@@ -31,6 +31,10 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "visualize": ("balancer.cli.report:visualize", "Draw one metric to zoom and pan.", "report"),
     "demo": ("balancer.cli.demo:demo", "Start a whole fleet here, disturb it, and judge it.", "demo"),
 }
+
+#: The way out when the fleet's Redis does not answer.
+NO_REDIS: Final = ("Is it running, and is it the fleet's? It is the app's broker_url, or balancer_redis_url "
+                   "where that is set.")
 
 
 class Commands(click.Group):
@@ -64,7 +68,9 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BalancerError as error:
-            raise click.ClickException(str(error)) from error
+            said = str(error)
+            silent = isinstance(error, StoreError) and "answer" in said
+            raise click.ClickException(f"{said.rstrip('.')}.\n{NO_REDIS}" if silent else said) from error
 
 
 def _unavailable(name: str, error: ImportError, extra: str) -> click.Command:

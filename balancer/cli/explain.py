@@ -1,12 +1,12 @@
 """`celery balancer explain TASK_ID`: all that is known of one task, and plainly when that is nothing.
 
-Asks the fence, the workers, the queues, the client's result, the present moves and the ledger.
+Asks the fence, the workers, the queues, the client's result, the present moves and the ledger;
+`story` puts the answers into words.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -14,6 +14,8 @@ import click
 from balancer import wiring
 from balancer.adapters import redis_view
 from balancer.adapters.duckdb_ledger import read
+from balancer.cli.screen import console, labelled
+from balancer.cli.story import facts, history
 from balancer.decide.estimate import seconds
 from balancer.errors import LedgerError
 from balancer.model import Fleet, HeldTask, TaskProfile, Worker
@@ -24,44 +26,46 @@ from balancer.state import migration_documents
 
 Document = dict[str, Any]
 
-#: Decisions of one task that are shown, newest first.
-SHOWN: Final = 20
+#: Decisions of one task that are read, the newest.
+SHOWN: Final = 100
 
 DECISIONS: Final = f"""
     SELECT timestamp, kind, move_kind, source, target, reason, detail, benefit, cost
     FROM decisions WHERE task_id = $task ORDER BY timestamp DESC LIMIT {SHOWN}"""
 MOVES: Final = """
-    SELECT decided_at, kind, source, target, state, detail, reason FROM moves
-    WHERE task_id = $task ORDER BY decided_at"""
+    SELECT decided_at, kind, source, target, target_queue, state, detail, reason, proactive, requested_at,
+           handed_over_at, started_at, ended_at, state_bytes, benefit, cost, benefit_s, cost_s
+    FROM moves WHERE task_id = $task ORDER BY decided_at"""
 RUNS: Final = """
     SELECT worker, hardware_class, profile, outcome, started_at, ended_at, duration_s, epoch FROM runs
     WHERE task_id = $task ORDER BY ended_at"""
 
-#: The states of a fence (docs/wire.md) in words.
-STATES: Final = {"run": "a run holds it", "fin": "committed, not acknowledged yet",
-                 "free": "given up by its last worker", "done": "done"}
-
-
 @click.command()
 @click.argument("task_id")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--db-path", metavar="FILE", help="The ledger; else the app's balancer_db_path.")
 @click.pass_context
-def explain(ctx: click.Context, task_id: str, as_json: bool) -> None:
+def explain(ctx: click.Context, task_id: str, as_json: bool, db_path: str | None) -> None:
     """Tell where a task is, what it would take on each class, and what was decided about it.
 
     Exit status 1 when nothing is known of it.
     """
-    document = explanation(ctx.obj.app, task_id)
+    document = explanation(ctx.obj.app, task_id, db_path)
     if as_json:
         click.echo(json.dumps(document, indent=2, default=str))
     else:
-        click.echo("\n".join(sentences(document)))
+        out = console()
+        for rows in (facts(document), history(document)):
+            out.print(labelled(rows))
     if not document["known"]:
         ctx.exit(1)
 
 
-def explanation(app: Any, task_id: str) -> Document:
-    """All that is known of a task, as plain values. Raises `StoreError` when Redis does not answer."""
+def explanation(app: Any, task_id: str, db_path: str | None = None) -> Document:
+    """All that is known of a task, as plain values; `db_path` names another ledger than the app's.
+
+    Raises `StoreError` when Redis does not answer.
+    """
     balancer = wiring.build(app)
     balancer.look()
     standing, settings = balancer.standing, balancer.settings
@@ -81,7 +85,7 @@ def explanation(app: Any, task_id: str) -> Document:
         "client_state": _client_state(app, task_id),
         "migrations": migration_documents(
             [m for m in standing.state.migrations if m.move.task_id == task_id]),
-        **_ledger(settings, task_id),
+        **_ledger(db_path or settings.db_path, task_id),
     }
     profile = _profile(document, standing.fleet, held, task_id)
     document["profile"] = profile and profile.name
@@ -90,87 +94,6 @@ def explanation(app: Any, task_id: str) -> Document:
         document["fence"] or held or document["waiting"] or document["migrations"] or document["runs"]
         or document["decisions"] or document["moves"] or document["client_state"] not in ("PENDING", None))
     return document
-
-
-def sentences(document: Document) -> Iterator[str]:
-    """The explanation for a person."""
-    yield f"Task {document['task_id']}"
-    search = document["search"]
-    if not document["known"]:
-        yield ("  Nothing is known of it: no worker holds it, it has no fence, no result, no move, and no "
-               "row in the ledger.")
-        if search:
-            yield (f"  It is not among the {search['looked_at']} of {search['there']} waiting messages "
-                   "looked at.")
-        yield from _ledger_sentence(document)
-        return
-    yield from _place(document)
-    yield f"  state for its client: {document['client_state'] or 'no result backend'}"
-    yield from _estimate_sentences(document)
-    for one in document["migrations"]:
-        move = one["move"]
-        yield (f"  moving now: {move['kind']}, {move['source']} → {move['target']}, {one['state']}: "
-               f"{move['reason']}")
-    yield from _past(document)
-    yield from _ledger_sentence(document)
-
-
-def _place(document: Document) -> Iterator[str]:
-    held, waiting, fence = document["held"], document["waiting"], document["fence"]
-    if held:
-        emulated = " (emulated)" if held["emulated"] else ""
-        since = "" if held["for_s"] is None else f" for {held['for_s']:.1f} s"
-        yield f"  now: {held['how']} on {held['worker']}, {held['class']}{emulated}{since}"
-    elif waiting:
-        yield f"  now: waits in {waiting['queue']}, {waiting['ahead']} before it in its list"
-    elif fence.get("state") == "done":
-        yield f"  now: done; last run by {fence.get('worker', 'an unknown worker')}"
-    else:
-        search = document["search"]
-        yield (f"  now: not held by a live worker, and not among the {search['looked_at']} of "
-               f"{search['there']} waiting messages looked at")
-    if fence:
-        yield (f"  fence: {STATES.get(fence.get('state', ''), 'unknown')}, claimed {fence.get('n', '?')} "
-               f"times, last by {fence.get('worker', '?')}; nesting.retries.epoch {fence.get('g', '?')}")
-    if document["checkpoint"]:
-        point = document["checkpoint"]
-        yield f"  checkpoint: {point.get('size', '?')} bytes, share done {point.get('share') or 'not said'}"
-    if document["wish"]:
-        yield f"  asked to leave at its next checkpoint for {document['wish'].get('queue', '?')}"
-
-
-def _estimate_sentences(document: Document) -> Iterator[str]:
-    if not document["profile"]:
-        yield "  profile: not known (its lane is not in the table)"
-        return
-    yield f"  profile: {document['profile']}"
-    for name, one in document["estimates"].items():
-        label = name + (" (emulated)" if one["emulated"] else "")
-        if one["unfit"]:
-            yield f"    {label}: cannot run it: {one['unfit']}"
-        else:
-            source = f"from {one['runs']} runs" if one["runs"] else "not run there yet"
-            yield f"    {label}: {one['seconds']:.3g} s for size 1, {source}"
-
-
-def _past(document: Document) -> Iterator[str]:
-    for row in document["runs"]:
-        yield (f"  {row['ended_at']}: run {row['epoch']} on {row['worker']} ended, {row['outcome']}, after "
-               f"{row['duration_s']:.3g} s")
-    for row in document["moves"]:
-        why = f" ({row['detail']})" if row["detail"] else ""
-        yield (f"  {row['decided_at']}: move of {row['kind']} work, {row['source']} → {row['target']}, "
-               f"{row['state']}{why}: {row['reason']}")
-    for row in document["decisions"]:
-        if row["kind"] == "refused":
-            detail = f", {row['detail']}" if row["detail"] else ""
-            yield (f"  {row['timestamp']}: not moved {row['source']} → {row['target']}: "
-                   f"{row['reason']}{detail}")
-
-
-def _ledger_sentence(document: Document) -> Iterator[str]:
-    if document["ledger_error"]:
-        yield f"  the ledger was not asked: {document['ledger_error']}"
 
 
 def _held(fleet: Fleet, task_id: str) -> tuple[Worker, HeldTask] | None:
@@ -222,11 +145,11 @@ def _client_state(app: Any, task_id: str) -> str | None:
         return None
 
 
-def _ledger(settings: Settings, task_id: str) -> Document:
+def _ledger(path: str, task_id: str) -> Document:
     found: Document = {"decisions": [], "moves": [], "runs": [], "ledger_error": ""}
     try:
         for name, statement in (("decisions", DECISIONS), ("moves", MOVES), ("runs", RUNS)):
-            found[name] = read(settings.db_path, statement, {"task": task_id})
+            found[name] = read(path, statement, {"task": task_id})
     except LedgerError as error:
         found["ledger_error"] = str(error)
     return found

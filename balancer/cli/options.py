@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from balancer import wiring
 from balancer.beat_program import MORE_FLAGS, flag_of
+from balancer.cli.screen import console
 from balancer.settings import OptionRow, describe
 
 
@@ -23,14 +23,14 @@ def options(ctx: click.Context, markdown: bool) -> None:
     if markdown:
         click.echo(table_of_docs(), nl=False)
         return
-    settings = wiring.settings_of(ctx.obj.app)
-    table = Table("option", "now", "default", "range", "what it does", box=None, pad_edge=False)
+    settings, out = wiring.settings_of(ctx.obj.app), console()
     for row in describe():
-        now = getattr(settings, row.name)
-        plain = dict(now) if isinstance(now, Mapping) else now
-        style = None if plain == row.default else "bold"
-        table.add_row(row.conf, _value(plain), _value(row.default), _range(row), row.help, style=style)
-    Console().print(table)
+        now, default = _value(_plain(getattr(settings, row.name))), _value(_plain(row.default))
+        changed = now != default
+        about = f"default {default}; {_range(row)}" if changed else f"the default; {_range(row)}"
+        out.print(f"{'[bold]' if changed else ''}{row.conf} = {escape(now)}{'[/]' if changed else ''}"
+                  f"  ({escape(about)})", soft_wrap=True)
+        out.print(f"    {escape(row.help)}", soft_wrap=True)
 
 
 def table_of_docs() -> str:
@@ -53,6 +53,10 @@ def _range(row: OptionRow) -> str:
     if row.kind == "bool":
         return "true, false"
     return f"{row.limits} {row.unit}".strip() or {"str": "text", "Mapping": "mapping"}.get(row.kind, "")
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _value(value: Any) -> str:

@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from balancer.cli.status import number, onlooker, table_of
+from balancer.cli.screen import console, number, table
+from balancer.cli.status import onlooker
 from balancer.model import Move, Rejected
 
 Document = dict[str, Any]
@@ -34,22 +35,24 @@ def plan(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        draw(document, Console())
+        draw(document, console())
 
 
-def draw(document: Document, console: Console) -> None:
+def draw(document: Document, out: Console) -> None:
+    """The moves, each with its score and its reason; then what was refused, and why."""
     for note in document["notes"]:
-        console.print(escape(note))
+        out.print(escape(note))
     if not document["moves"] and not document["refused"]:
-        console.print("Nothing would be moved, and nothing was looked at.")
+        out.print("Nothing would be moved; no task was weighed for a move.")
         return
-    table = table_of("", "task", "profile", "kind", "from", "to", "benefit", "cost", "why", title="Plan")
-    for verdict, choices in (("move", document["moves"]), ("no", document["refused"])):
-        for c in choices:
-            table.add_row(verdict, c["task"], c["profile"], c["kind"], c["source"], c["target"],
-                          number(c["benefit"]), number(c["cost"]), escape(c["why"]),
-                          style="bold" if verdict == "move" else "dim")
-    console.print(table)
+    for title, choices in (("Would be moved", document["moves"]), ("Would stay", document["refused"])):
+        if not choices:
+            out.print(f"{title}: nothing")
+            continue
+        out.print(table(
+            f"{title} ({len(choices)})", ("profile", "task", "kind", "from", "to", "benefit", "cost", "why"),
+            [(escape(c["profile"]), escape(c["task"]), c["kind"], escape(c["source"]), escape(c["target"]),
+              number(c["benefit"]), number(c["cost"]), escape(c["why"])) for c in choices]))
 
 
 def _choice(choice: Move | Rejected) -> Document:

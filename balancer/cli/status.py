@@ -6,20 +6,26 @@ It reads and changes nothing. One document, of plain values, is printed as JSON 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
 from balancer import wiring
 from balancer.adapters import redis_view
+from balancer.cli.screen import console, few, hardware, number, share, table
 from balancer.loop import AdaptiveLoadBalancer
-from balancer.model import Order, Worker
+from balancer.model import Needs, Order, Worker
+from balancer.routing import unfit_reason
 
 Document = dict[str, Any]
+
+#: Groups of an order, and profiles of a group, that are drawn; JSON has all of them.
+GROUPS_SHOWN: Final = 3
+PROFILES_SHOWN: Final = 5
 
 
 @click.command()
@@ -31,7 +37,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        draw(document, Console())
+        draw(document, console())
 
 
 def status_document(app: Any) -> Document:
@@ -53,7 +59,9 @@ def status_document(app: Any) -> Document:
         "totals": stats["totals"],
         "workers": [_worker(w) for w in sorted(fleet.workers, key=lambda w: w.name)],
         "lanes": [{"queue": lane.queue, "profile": lane.profile.name, "waiting": lane.waiting,
-                   "oldest_s": lane.oldest_s, "mean_size": lane.mean_size} for lane in fleet.lanes],
+                   "oldest_s": lane.oldest_s, "mean_size": lane.mean_size,
+                   "nobody_can": nobody_can(fleet.workers, lane.profile.needs) if lane.waiting else None}
+                  for lane in fleet.lanes],
         "queues": {queue: waiting for queue, waiting in fleet.queues.items() if waiting},
         "orders": {name: _order(order, fleet.at)
                    for name, order in redis_view.orders(connection, fleet.classes).items()},
@@ -63,22 +71,37 @@ def status_document(app: Any) -> Document:
     }
 
 
-def draw(document: Document, console: Console) -> None:
+def draw(document: Document, out: Console) -> None:
     """The document as tables."""
     for line in _headlines(document):
-        console.print(line)
-    if not document["workers"]:
-        console.print("No worker reports.")
+        out.print(line)
+    if document["workers"]:
+        out.print(_workers_table(document["workers"]))
     else:
-        console.print(_workers_table(document["workers"]))
+        out.print("\nNo worker reports. Start one: celery -A PROJ worker --hardware auto")
     waiting = [lane for lane in document["lanes"] if lane["waiting"]]
     if waiting or document["queues"]:
-        console.print(_lanes_table(waiting, document["queues"]))
-    console.print(_orders_table(document))
+        out.print(_lanes_table(waiting, document["queues"]))
+    for lane in waiting:
+        if lane["nobody_can"] and document["workers"]:
+            out.print(f"[red]no worker can run {escape(lane['profile'])}[/]: "
+                      f"{escape('; '.join(lane['nobody_can']))}")
+    _draw_orders(document, out)
     if document["moves"]:
-        console.print(_moves_table(document["moves"]))
+        out.print(_moves_table(document["moves"]))
     for one in document["set_aside"]:
-        console.print(f"set aside: {escape(one['source'])}: {escape(one['reason'])}", style="yellow")
+        out.print(f"set aside: {escape(one['source'])}: {escape(one['reason'])}", style="yellow")
+
+
+def nobody_can(workers: Iterable[Worker], needs: Needs) -> list[str] | None:
+    """Why no worker can ever run such tasks, each reason once; `None` when one can."""
+    reasons: dict[str, None] = {}
+    for worker in workers:
+        reason = unfit_reason(worker.hardware, needs, worker=worker.name)
+        if reason is None:
+            return None
+        reasons[reason] = None
+    return list(reasons)
 
 
 def onlooker(app: Any) -> AdaptiveLoadBalancer:
@@ -108,79 +131,77 @@ def _order(order: Order | None, now: float) -> Document | None:
 
 def _headlines(document: Document) -> list[str]:
     load, bounds, totals = document["system_load"], document["thresholds"], document["totals"]
-    holder = escape(document["holder"]) if document["holder"] else "[yellow]nobody: no balancer runs[/]"
-    accuracy = document["prediction_accuracy"]
+    holder, accuracy = document["holder"], document["prediction_accuracy"]
+    found = {"current": "[yellow]now[/]", "predicted": "[yellow]foreseen[/]", None: "none"}
     lines = [
-        f"balancer {holder} · strategy {document['strategy']}",
-        f"load {load['average']:.0%} ± {load['deviation']:.0%}, max − min {load['imbalance']:.0%}"
-        f" · imbalance {document['imbalance'] or 'none'}",
-        f"forecasts {'not judged yet' if accuracy is None else f'{accuracy:.0%} accurate'}"
-        f" · moves ended {totals['initiated']}, well {totals['successful']}",
+        f"balancer [bold]{escape(holder)}[/]" if holder else
+        "[yellow]no balancer runs[/]; start one: celery -A PROJ beat",
+        f"strategy {escape(document['strategy'])} (as this app is set)",
+        f"load {load['average']:.0%} ± {load['deviation']:.0%}, most − least {load['imbalance']:.0%}; "
+        f"imbalance: {found[document['imbalance']]}",
+        f"load forecasts: {'none judged yet' if accuracy is None else f'{accuracy:.0%} accurate'}; "
+        f"moves: {totals['initiated']} ended, {totals['successful']} of them as meant",
     ]
     if bounds:
-        lines.insert(2, f"thresholds {bounds['low']:.2f} – {bounds['high']:.2f}"
+        lines.insert(3, f"thresholds {bounds['low']:.2f} – {bounds['high']:.2f}"
                         f" (set: {bounds['initial_low']:.2f} – {bounds['initial_high']:.2f})")
     if document["silent"]:
         lines.append(f"[red]silent: {escape(', '.join(document['silent']))}[/]")
     return lines
 
 
-def table_of(*columns: str, title: str) -> Table:
-    """A table without lines, so that it can be copied."""
-    return Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-
-
-def _workers_table(workers: list[Document]) -> Table:
-    table = table_of("worker", "class", "slots", "reserved", "cpu", "memory", "gpu", "gpu mem", "°C", "W",
-                   "health", title=f"\nWorkers ({len(workers)})")
+def _workers_table(workers: list[Document]) -> Any:
+    rows = []
     for w in workers:
         load: Mapping[str, float] = w["load"]
-        health = w["health"] if w["health"] == "ok" else f"[red]{w['health']}[/]"
-        kind = escape(w["class"]) + (" (emulated)" if w["emulated"] else "")
-        table.add_row(escape(w["name"]), kind, f"{w['busy']}/{w['slots']}", str(w["reserved"] or "–"),
-                      *(_share(load.get(name)) for name in ("cpu", "memory", "gpu", "gpu_memory")),
-                      number(w["temperature_celsius"], 0), number(w["power_w"], 0), health)
-    return table
+        rows.append((
+            escape(w["name"]), hardware(w["class"], w["emulated"]), f"{w['busy']}/{w['slots']}",
+            str(w["reserved"] or ""),
+            *(share(load.get(name)) for name in ("cpu", "memory", "gpu", "gpu_memory")),
+            number(w["temperature_celsius"], 0), number(w["power_w"], 0),
+            "" if w["health"] == "ok" else f"[red]{escape(w['health'])}[/]",
+        ))
+    columns = ("worker", "class", "busy", "held", "cpu", "mem", "gpu", "vram", "°C", "W", "health")
+    well = "" if any(w["health"] != "ok" for w in workers) else ", all healthy"
+    return table(f"\nWorkers ({len(workers)}{well})", columns, rows, keep=3)
 
 
-def _lanes_table(lanes: list[Document], queues: Mapping[str, int]) -> Table:
-    table = table_of("queue", "waiting", "oldest s", "mean size", title="\nBacklog")
-    for lane in sorted(lanes, key=lambda one: -one["waiting"]):
-        table.add_row(escape(lane["queue"]), str(lane["waiting"]), number(lane["oldest_s"], 1),
-                      number(lane["mean_size"]))
-    for queue, waiting in queues.items():
-        table.add_row(escape(queue), str(waiting), "–", "–")
-    return table
+def _lanes_table(lanes: list[Document], queues: Mapping[str, int]) -> Any:
+    rows = [(escape(lane["profile"]), str(lane["waiting"]), number(lane["oldest_s"], 1),
+             number(lane["mean_size"])) for lane in sorted(lanes, key=lambda one: -one["waiting"])]
+    rows += [(f"queue {escape(queue)}", str(waiting), "–", "–") for queue, waiting in queues.items()]
+    total = sum(lane["waiting"] for lane in lanes) + sum(queues.values())
+    return table(f"\nBacklog ({total})", ("profile", "waiting", "oldest s", "mean size"), rows, keep=2)
 
 
-def _orders_table(document: Document) -> Table:
-    table = table_of("class", "age s", "price", "serves, in order (ties in brackets)", title="\nOrders")
+def _draw_orders(document: Document, out: Console) -> None:
+    """Per class, what it serves first, in groups of ties."""
+    if not document["orders"]:
+        return
+    names = {lane["queue"]: lane["profile"] for lane in document["lanes"]}
     emulated = {w["class"] for w in document["workers"] if w["emulated"]}
+    out.print("\n[bold]Orders[/]: what each class serves first; lanes of one line are ties, by age")
     for name, order in document["orders"].items():
-        label = escape(name) + (" (emulated)" if name in emulated else "")
+        label = hardware(name, name in emulated)
         if order is None:
-            table.add_row(label, "–", "–", "no order: every lane it can serve")
+            out.print(f"{label}: no order; every lane it can serve")
             continue
-        groups = (", ".join(q.removeprefix("bal.lane.") for q in group) for group in order["groups"])
-        several = (f"[{g}]" if ", " in g else g for g in groups)
-        table.add_row(label, number(order["age_s"], 1), number(order["price"]),
-                      escape(" ".join(several)) or "nothing")
-    return table
+        out.print(f"{label}: price {order['price']:.2g}, {order['age_s']:.1f} s old"
+                  + ("" if order["groups"] else "; serves nothing now"))
+        for line in _groups(order["groups"], names):
+            out.print(Padding(escape(line), (0, 0, 0, 2)))
 
 
-def _moves_table(moves: list[Document]) -> Table:
-    table = table_of("task", "kind", "from", "to", "state", "why", title="\nMoves under way")
-    for one in moves:
-        move = one["move"]
-        table.add_row(escape(move["task_id"]), move["kind"], escape(move["source"]), escape(move["target"]),
-                      one["state"], escape(move["reason"]))
-    return table
+def _groups(groups: list[list[str]], names: Mapping[str, str]) -> Iterator[str]:
+    for place, group in enumerate(groups[:GROUPS_SHOWN], start=1):
+        profiles = [names.get(queue, queue.removeprefix("bal.lane.")) for queue in group]
+        yield f"{place}. {few(profiles, PROFILES_SHOWN)}"
+    later = sum(len(group) for group in groups[GROUPS_SHOWN:])
+    if later:
+        yield f"   and {later} more profiles after these (--json has all)"
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number for a person; what is unknown is a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
+def _moves_table(moves: list[Document]) -> Any:
+    rows = [(escape(one["move"]["task_id"]), one["move"]["kind"], escape(one["move"]["source"]),
+             escape(one["move"]["target"]), one["state"], escape(one["move"]["reason"])) for one in moves]
+    return table("\nMoves under way", ("task", "kind", "from", "to", "state", "why"), rows)
