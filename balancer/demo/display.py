@@ -21,6 +21,10 @@ from balancer.demo.watch import Now
 LINE_S: Final = 5.0
 PICTURE_S: Final = 0.5
 
+#: Columns of a worker's progress bar, and of the one of all jobs.
+BAR: Final = 8
+WHOLE_BAR: Final = 60
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
@@ -63,8 +67,15 @@ class Display:
 
     def say(self, sentence: str, elapsed_s: float | None = None) -> None:
         """Announce something that happens; on a terminal it stays above the live table."""
-        line = sentence if elapsed_s is None else f"{elapsed_s:5.1f} s  {sentence}"
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if self._live is None:
+            said = sentence if elapsed_s is None else f"{elapsed_s:5.1f} s  {sentence}"
+            self.console.print(said, highlight=False, markup=False, soft_wrap=True)
+        elif elapsed_s is None:
+            self.console.print(Text(sentence))
+        else:
+            at = Table.grid(padding=(0, 2))
+            at.add_row(Text(f"{elapsed_s:5.1f} s"), Text(sentence, style="yellow"))
+            self.console.print(at)
 
     def show(self, scene: Scene, *, at_once: bool = False) -> None:
         """Show a scene, when it is time for a new one."""
@@ -88,21 +99,24 @@ def line(scene: Scene) -> str:
 
 
 def picture(scene: Scene, members: Sequence[Member]) -> RenderableType:
-    """The live table: one row a worker, and the progress of all below."""
+    """The live table: one row a worker, and the progress of all below. Fits 80 columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("worker", "hardware", "state", "done", "runs"):
-        table.add_column(title, justify="right" if title == "done" else "left", no_wrap=True)
-    table.add_column("progress", min_width=14)
+    for title in ("worker", "hardware", "state"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("done", justify="right", no_wrap=True)
+    table.add_column("progress", width=BAR)
+    table.add_column("runs", no_wrap=True, overflow="ellipsis", min_width=16)
     for member in members:
         now, state = scene.now.get(member.name), scene.states.get(member.name, "")
         busy = now is not None and bool(now.task_id) and state != "killed"
         table.add_row(
-            member.name, member.label, _state(state, busy), str(now.done if now else 0),
+            member.name.partition("@")[0], member.label, _state(state, busy), str(now.done if now else 0),
+            ProgressBar(total=1.0, completed=now.share, width=BAR) if now is not None and busy else "",
             now.profile if now is not None and busy else "",
-            ProgressBar(total=1.0, completed=now.share, width=14) if now is not None and busy else "",
         )
-    whole = Table.grid(padding=(0, 1))
-    whole.add_row(ProgressBar(total=max(1, scene.total), completed=scene.done, width=40), line(scene))
+    whole = Table.grid()
+    whole.add_row(ProgressBar(total=max(1, scene.total), completed=scene.done, width=WHOLE_BAR))
+    whole.add_row(Text(line(scene).strip()))
     return Group(Text(""), table, Text(""), whole)
 
 

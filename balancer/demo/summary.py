@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from balancer.adapters.duckdb_ledger import read
 from balancer.demo.disturb import Disturbance
@@ -91,32 +94,45 @@ def sound(found: dict[str, Any]) -> bool:
     return not (found["lost"] or found["finished_twice"] or found["failed"])
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The figures in plain words."""
+def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """The figures in plain words, as pairs of a label and a sentence."""
     ratio = found["makespan_over_bound"]
     told = "told the measured speeds" if found["hints"] else "cold: told no speeds"
     said = [
-        f"{found['tasks']} tasks: {found['lost']} lost, {found['finished_twice']} finished twice, "
-        f"{found['failed']} failed ({found['runs']} runs: {found['runs_left']} left at a checkpoint, "
-        f"{found['runs_cut_off']} cut off, {found['runs_resumed']} resumed from a checkpoint)",
-        f"strategy {found['strategy']} ({told}): makespan {found['makespan_s']:.1f} s; "
-        f"no schedule can be under {found['bound_s']:.1f} s "
-        f"(LP bound{'' if ratio is None else f'; {ratio:.2f} times that'})",
-        f"completion: mean {_seconds(found['mean_completion_s'])}, p99 {_seconds(found['p99_completion_s'])}",
-        _moves_line(found),
-        f"sizes: {found['clipped']}",
-        "GPUs are emulated at the speeds Gavel measured (K80, P100, V100); the CPU work is real",
+        ("tasks", f"{found['tasks']}: {found['lost']} lost, {found['finished_twice']} finished twice, "
+                  f"{found['failed']} failed"),
+        ("runs", f"{found['runs']}: {found['runs_left']} left at a checkpoint, {found['runs_cut_off']} cut "
+                 f"off, {found['runs_resumed']} went on from a checkpoint"),
+        ("makespan", f"{found['makespan_s']:.1f} s with strategy {found['strategy']} ({told}); no schedule "
+                     f"can be under {found['bound_s']:.1f} s (LP bound)"
+                     f"{'' if ratio is None else f': {ratio:.2f} times that'}"),
+        ("completion", f"mean {_seconds(found['mean_completion_s'])}, "
+                       f"p99 {_seconds(found['p99_completion_s'])}"),
+        ("moves", _moves_line(found)),
+        ("sizes", found["clipped"]),
+        ("hardware", "GPUs are emulated at the speeds Gavel measured (K80, P100, V100); CPU work is real"),
     ]
     if found["flower"]:
-        said.append(
-            f"Flower stood at {found['flower']} while the demo ran; beside a fleet of yours: "
-            "celery -A PROJ flower"
-        )
+        said.append(("Flower", f"stood at {found['flower']} while the demo ran; for a fleet of yours: "
+                               "celery -A PROJ flower"))
     if found["ledger"]:
-        said.append(f"ledger: {found['ledger']}")
+        said.append(("ledger", found["ledger"]))
     if found["report"]:
-        said.append(f"report: {found['report']}  (open it in a browser)")
+        said.append(("report", f"{found['report']} (open it in a browser)"))
     return said
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print the figures: wrapped beside their labels on a terminal, one line each elsewhere."""
+    if not console.is_terminal:
+        for label, text in lines(found):
+            console.print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    for label, text in lines(found):
+        grid.add_row(label, Text(text))
+    console.print(Text(""), grid)
 
 
 def moves_by_kind(ledger: Path) -> dict[str, int] | None:
@@ -140,9 +156,9 @@ def _moves_line(found: dict[str, Any]) -> str:
     accuracy = found["forecast_accuracy"]
     judged = "no forecast came due" if accuracy is None else f"load forecasts were {accuracy:.0%} accurate"
     if found["moves_queued"] is None:
-        return f"moves: the ledger could not be read; {judged}"
+        return f"unknown, the ledger could not be read; {judged}"
     return (
-        f"moves: {found['moves_queued']} queued, {found['moves_reserved']} reserved, "
+        f"{found['moves_queued']} queued, {found['moves_reserved']} reserved, "
         f"{found['moves_running']} running tasks; {judged}"
     )
 

@@ -23,7 +23,7 @@ from balancer.demo.look import commands_sentence
 from balancer.demo.place import Place
 from balancer.demo.settings import LEDGER
 from balancer.demo.stage import Options, Stage, stage
-from balancer.demo.summary import Account, figures, lines
+from balancer.demo.summary import Account, figures, show
 from balancer.demo.tasks import block_seconds
 from balancer.demo.watch import judge
 from balancer.demo.workload import Workload, build
@@ -70,8 +70,7 @@ def whole(make_app: Callable[[Place], Any], name: str, options: Options, console
         standing.children.stop()
     account = _with_report(account, name, standing)
     found = figures(account)
-    for text in lines(found):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    show(found, console)
     return found
 
 
