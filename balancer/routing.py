@@ -7,6 +7,7 @@ queue and each worker a direct queue, to which re-routed work goes.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from balancer.model import KINDS, Hardware, Needs, Reading, as_kind
@@ -21,6 +22,7 @@ _ACCELERATORS: Final = tuple(kind for kind in KINDS if kind != "cpu")
 NAME_LIMIT: Final = 80
 
 
+@lru_cache(maxsize=65_536)
 def slug(text: str) -> str:
     """`text` as part of a queue's name: readable, one-to-one by a hash where characters were lost."""
     kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in text)[:NAME_LIMIT]

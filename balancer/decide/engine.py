@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from balancer.decide import detect, forecast, plan, thresholds
+from balancer.decide.columns import Columns, columns
 from balancer.decide.load import system_load, utilisations
 from balancer.decide.memory import Memory
 from balancer.decide.situation import Situation, Strategy
@@ -52,11 +53,12 @@ def decide(
     memory, bounds = adjust(memory, settings, strategy)
     memory, outlook = predict(memory, settings)
     memory, imbalance, notes = find_imbalance(memory, fleet, settings, strategy, outlook.forecasts)
-    memory, orders = price(memory, fleet, settings, strategy)
+    seen = columns(fleet, memory.estimates)
+    memory, orders = price(memory, fleet, settings, strategy, seen)
     now = situation(
         memory, fleet, settings, in_flight=in_flight, imbalance=imbalance, forecasts=outlook.forecasts
     )
-    moves, rejected = balance(now, strategy)
+    moves, rejected = balance(replace(now, orders=orders, columns=seen), strategy)
     system = memory.tracks.get(forecast.SYSTEM)
     return memory, Decision(
         at=fleet.at,
@@ -77,10 +79,12 @@ def decide(
 
 
 def price(
-    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy
+    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, seen: Columns | None = None
 ) -> tuple[Memory, tuple[Order, ...]]:
-    """The short turn: one order for each hardware class, and their prices remembered."""
-    orders = strategy.orders(situation(memory, fleet, settings))
+    """The short turn: one order for each hardware class, and their prices remembered. `seen` are the
+    fleet's columns where they are made already."""
+    seen = seen or columns(fleet, memory.estimates)
+    orders = strategy.orders(replace(situation(memory, fleet, settings), columns=seen))
     prices = {order.hardware_class: order.price for order in orders}
     return replace(memory, prices=MappingProxyType(prices)), orders
 

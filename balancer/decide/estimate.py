@@ -2,7 +2,7 @@
 
 A run's time is p[profile, class]·size·share / speed of its worker. `learn_runs` keeps p and the speeds
 (after each batch of events), `seconds` answers for every pair, also for those that never ran.
-Read by `prices` and `order` through `matrix`, by `slots`, `rescue` and the costs of moves.
+Read by `durations` for all pairs at once, by `slots` and the costs of moves for one.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from balancer.decide.class_speed import class_speeds, table_speed
 from balancer.decide.document import decode, encode
 from balancer.errors import StoreError
-from balancer.model import Hardware, HardwareProfile, Lane, Needs, RunFinished, TaskProfile, Worker
-from balancer.routing import can_run, preference
+from balancer.model import Hardware, HardwareProfile, RunFinished, TaskProfile, Worker
+from balancer.routing import preference
 from balancer.settings import Settings
 
 #: Least weight of a new run: an estimate forgets with a memory of about a dozen runs.
@@ -222,10 +221,33 @@ def seconds(estimates: Estimates, profile: TaskProfile, hardware: Hardware, sett
     elif learned is not None:
         value = learned.seconds
     else:
-        typical = _elsewhere(estimates, profile, settings, profiles)
-        speed = _class_speed(estimates, hardware_class, profiles)
-        value = typical / speed * PREFERENCE_STEP ** preference(hardware, profile.needs)
+        typical_s = _elsewhere(estimates, profile, settings, profiles)
+        value = _guess(estimates, profile, hardware, typical_s, profiles)
     return min(LONGEST_S, max(SHORTEST_S, value))
+
+
+def row_seconds(estimates: Estimates, profile: TaskProfile, hardware: Sequence[Hardware], settings: Settings,
+                profiles: Mapping[str, HardwareProfile]) -> list[float]:
+    """`seconds` of one profile on each of `hardware`, which are of unlike classes."""
+    if profile.expected_s or profile.name in settings.hints:
+        return [seconds(estimates, profile, h, settings, profiles) for h in hardware]
+    answer, typical = [], None
+    for one in hardware:
+        learned = estimates.pairs.get((profile.name, one.hardware_class))
+        if learned is not None:
+            value = learned.seconds
+        else:
+            typical = _elsewhere(estimates, profile, settings, profiles) if typical is None else typical
+            value = _guess(estimates, profile, one, typical, profiles)
+        answer.append(min(LONGEST_S, max(SHORTEST_S, value)))
+    return answer
+
+
+def _guess(estimates: Estimates, profile: TaskProfile, hardware: Hardware, typical_s: float,
+           profiles: Mapping[str, HardwareProfile]) -> float:
+    """Seconds of a pair that never ran, from the `typical_s` of the profile at speed 1."""
+    speed = _class_speed(estimates, hardware.hardware_class, profiles)
+    return typical_s / speed * PREFERENCE_STEP ** preference(hardware, profile.needs)
 
 
 def _hint_weight(count: int) -> float:
@@ -282,35 +304,6 @@ def speed_of(estimates: Estimates, worker: Worker) -> float:
     if known is None or known != worker.hardware.hardware_class:
         return 1.0
     return estimates.worker_speed.get(worker.name, 1.0)
-
-
-def matrix(estimates: Estimates, lanes: Sequence[Lane], classes: Mapping[str, Sequence[Worker]],
-           settings: Settings, profiles: Mapping[str, HardwareProfile]) -> NDArray[np.float64]:
-    """p (lanes, classes) in seconds for a task of the lane's mean size on a typical worker of the class.
-
-    `classes` are the workers by hardware class, in the order of the columns; inf where none of them can
-    ever run the lane. A class counts as able when one of its workers is.
-    """
-    p = np.full((len(lanes), len(classes)), np.inf)
-    for column, workers in enumerate(classes.values()):
-        kinds = {_fitness(w.hardware): w for w in workers}
-        for row, lane in enumerate(lanes):
-            needs = lane.profile.needs
-            fit = _able(needs, workers if needs.affinity else kinds.values())
-            if fit is not None:
-                size = lane.mean_size if 0 < lane.mean_size < math.inf else 1.0
-                p[row, column] = size * seconds(estimates, lane.profile, fit.hardware, settings, profiles)
-    return p
-
-
-def _fitness(hardware: Hardware) -> tuple[object, ...]:
-    """All of a hardware that decides what it can run, within one class."""
-    return hardware.compute_capability, hardware.gpu_memory_bytes, hardware.memory_bytes, hardware.labels
-
-
-def _able(needs: Needs, workers: Iterable[Worker]) -> Worker | None:
-    """The first of `workers` that can run such a task."""
-    return next((w for w in workers if can_run(w.hardware, needs, worker=w.name)), None)
 
 
 def to_document(estimates: Estimates) -> dict[str, Any]:

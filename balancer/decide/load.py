@@ -20,14 +20,22 @@ def known_dimensions(worker: Worker) -> dict[str, float]:
 
 def utilisation(worker: Worker) -> float | None:
     """The greatest known dimension, 0–1 (a backlog of reserved work is full); `None` if none is known."""
-    values = known_dimensions(worker)
-    return min(1.0, max(values.values())) if values else None
+    # As max(known_dimensions(worker).values()), without making them: each tick asks it of every worker.
+    reading, greatest = worker.reading, -1.0
+    for value in (reading.cpu, reading.memory, reading.gpu, reading.gpu_memory, worker.slots_held):
+        if value is not None and greatest < value < math.inf:
+            greatest = value
+    return min(1.0, greatest) if greatest >= 0 else None
 
 
 def utilisations(fleet: Fleet) -> dict[str, float]:
     """Utilisation by worker name, for the workers that have one."""
-    pairs = ((worker.name, utilisation(worker)) for worker in fleet.workers)
-    return {name: value for name, value in pairs if value is not None}
+    found = {}
+    for worker in fleet.workers:
+        value = utilisation(worker)
+        if value is not None:
+            found[worker.name] = value
+    return found
 
 
 def is_over(worker: Worker, high: float) -> bool:

@@ -7,19 +7,22 @@ judge at every pop from the backlog of that moment. Pure; the two need no numpy 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.decide.estimate import matrix, speed_of
+from balancer.decide.capacity import SLOW, ClassSlots, class_slots
+from balancer.decide.columns import Columns
+from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.prices import Prices, solve
 from balancer.decide.situation import Situation
-from balancer.decide.slots import SLOW, ClassSlots, class_slots, level, workers_by_class
-from balancer.model import Lane, LaneOffer, Order, Worker
+from balancer.decide.slots import level
+from balancer.model import Lane, LaneOffer, Order
 
 Array = NDArray[np.float64]
 
@@ -40,23 +43,23 @@ class Market:
     (lanes,), when a task of the lane would be done by the class that is `first` (inf: nobody can)."""
 
     lanes: Sequence[Lane]
-    classes: Mapping[str, list[Worker]]
-    slots: Mapping[str, ClassSlots]
+    classes: Sequence[str]
+    slots: Sequence[ClassSlots]
     seconds: Array
     prices: Prices
     soonest_s: Array
     first: NDArray[np.intp]
 
 
-def market(situation: Situation) -> Market:
+def market(situation: Situation, known: Durations) -> Market:
     """Prices and finishing times of the fleet as it is. With nothing waiting, the prices are those of one
     task in every lane: the mix that may come, so that the order is sensible when it does."""
-    lanes, classes = situation.fleet.lanes, workers_by_class(situation.fleet)
-    slots = class_slots(situation, classes)
-    p = matrix(situation.estimates, lanes, classes, situation.settings, situation.profiles)
+    lanes, classes = situation.fleet.lanes, known.seen.classes
+    slots = class_slots(situation, known)
+    p = per_lane(situation, known.seen, known.one)
     n = np.array([float(max(0, lane.waiting)) for lane in lanes])
-    capacity = np.array([slots[name].capacity for name in classes])
-    committed = np.array([slots[name].committed_s for name in classes])
+    capacity = np.array([each.capacity for each in slots])
+    committed = np.array([each.committed_s for each in slots])
     warm = np.array([situation.prices.get(name, math.nan) for name in classes])
     p[:, capacity <= 0] = np.inf
     idle = n.sum() == 0
@@ -65,7 +68,7 @@ def market(situation: Situation) -> Market:
     else:
         prices = solve(n, p, capacity, committed, warm)
     n_share = np.zeros_like(prices.share) if idle else prices.share * n[:, None]
-    done = _done(p, n_share, [slots[name].free_in for name in classes])
+    done = _done(p, n_share, [each.free_in for each in slots])
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
     return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, prices=prices, first=first,
                   soonest_s=done.min(axis=1, initial=np.inf))
@@ -94,20 +97,21 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     no group, but stay in `offers`, as a worker judges again at every pop. Without
     `enable_hardware_specific_strategies` every class serves all it can run, by age, unguarded.
     """
-    settings, state = situation.settings, market(situation)
+    settings, known = situation.settings, durations(situation)
+    state = market(situation, known)
     plain = not settings.enable_hardware_specific_strategies
-    values = {lane.queue: float(v) for lane, v in zip(state.lanes, state.prices.value, strict=True)}
+    values = {lane.queue: v for lane, v in zip(state.lanes, state.prices.value.tolist(), strict=True)}
     backlog = {lane.queue: max(0, lane.waiting) for lane in state.lanes}
-    committed = np.array([state.slots[name].committed_s for name in state.classes])
+    committed = np.array([each.committed_s for each in state.slots])
     first, left = starving(state, situation), forsaken(state, situation)
-    made = []
-    for h, (name, workers) in enumerate(state.classes.items()):
+    backlog_s = sum(n * values[queue] for queue, n in backlog.items())
+    speeds, made = _speeds(situation, known.seen), []
+    for h, name in enumerate(state.classes):
         order = Order(
             hardware_class=name, at=situation.fleet.at, offers=_offers(state, h, left),
             values=MappingProxyType(values), price=float(state.prices.price[h]),
-            committed_s=float(state.prices.price @ committed),
-            backlog_s=sum(n * values[queue] for queue, n in backlog.items()),
-            speeds=MappingProxyType(_speeds(situation, workers)), guarded=not plain, strategy=strategy,
+            committed_s=float(state.prices.price @ committed), backlog_s=backlog_s,
+            speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
         )
         mine = [queue for queue, best in first.items() if best == name]
         groups = _groups(order, backlog, mine, 1.0 if plain else settings.tie_ratio)
@@ -118,16 +122,16 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
 def _offers(state: Market, h: int, left: frozenset[str]) -> tuple[LaneOffer, ...]:
     """Every lane that class `h` can run, best first. A forsaken lane is offered without a better one."""
     p, price = state.seconds[:, h], float(state.prices.price[h])
+    rows = np.flatnonzero(np.isfinite(p))
+    own, best, value = p[rows], state.seconds[rows].min(axis=1), state.prices.value[rows]
+    ratio = np.minimum(1.0, value / (price * own)) if price > 0 else best / own
+    columns = (rows, own, best, value, ratio, state.soonest_s[rows])
     offers = []
-    for row, lane in enumerate(state.lanes):
-        own, value = float(p[row]), float(state.prices.value[row])
-        if not math.isfinite(own):
-            continue
-        best, soonest = float(state.seconds[row].min()), float(state.soonest_s[row])
-        alone = lane.queue in left
+    for row, seconds, least, worth, rank, soonest in zip(*(c.tolist() for c in columns), strict=True):
+        queue = state.lanes[row].queue
+        alone = queue in left
         offers.append(LaneOffer(
-            queue=lane.queue, seconds=own, best_seconds=own if alone else best, value=value,
-            ratio=min(1.0, value / (price * own)) if price > 0 else best / own,
+            queue=queue, seconds=seconds, best_seconds=seconds if alone else least, value=worth, ratio=rank,
             soonest_s=None if alone or not math.isfinite(soonest) else soonest,
         ))
     return tuple(sorted(offers, key=lambda offer: (-offer.ratio, offer.queue)))
@@ -140,10 +144,15 @@ def _groups(order: Order, backlog: Mapping[str, int], first: Sequence[str],
     The best lanes with work are listed, then lanes without: they matter to workers that wait for a push.
     """
     drain = _drain_s(order, backlog)
-    rest = [o for o in order.offers
-            if o.queue not in first and (not order.guarded or _sooner(o, order, drain, 1.0))]
-    busy = [o for o in rest if backlog[o.queue] > 0][:LISTED]
-    empty = [o for o in rest if backlog[o.queue] <= 0][: LISTED_MOST - len(busy) - len(first)]
+
+    def listed(offers: Iterable[LaneOffer], most: int) -> list[LaneOffer]:
+        admitted = (o for o in offers if o.queue not in first
+                    and (not order.guarded or _sooner(o, order, drain, 1.0)))
+        return list(islice(admitted, most))
+
+    busy = listed((o for o in order.offers if backlog[o.queue] > 0), LISTED)
+    empty = listed((o for o in order.offers if backlog[o.queue] <= 0),
+                   max(0, LISTED_MOST - len(busy) - len(first)))
     groups: list[tuple[str, ...]] = [(queue,) for queue in first]
     ties: list[str] = []
     best = math.inf
@@ -157,10 +166,12 @@ def _groups(order: Order, backlog: Mapping[str, int], first: Sequence[str],
     return (*groups, tuple(ties)) if ties else tuple(groups)
 
 
-def _speeds(situation: Situation, workers: Sequence[Worker]) -> dict[str, float]:
-    """The workers whose speed differs from their class's enough to matter to the guard."""
-    speeds = {w.name: speed_of(situation.estimates, w) for w in workers}
-    return {name: speed for name, speed in speeds.items() if not SLOW <= speed <= FAST}
+def _speeds(situation: Situation, seen: Columns) -> list[dict[str, float]]:
+    """By class, the workers whose speed differs from their class's enough to matter to the guard."""
+    found: list[dict[str, float]] = [{} for _ in seen.classes]
+    for i in np.flatnonzero((seen.speed < SLOW) | (seen.speed > FAST)).tolist():
+        found[seen.place[i]][situation.fleet.workers[i].name] = float(seen.speed[i])
+    return found
 
 
 def starving(state: Market, situation: Situation) -> dict[str, str]:
@@ -172,7 +183,7 @@ def starving(state: Market, situation: Situation) -> dict[str, str]:
     known = [(i, lane.waiting, lane.oldest_s) for i, lane in enumerate(state.lanes)
              if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(lane.oldest_s)]
     total, waited = sum(n for _, n, _ in known), sum(n * age for _, n, age in known)
-    names, found = list(state.classes), []
+    names, found = state.classes, []
     for row, n, age in known:
         if total <= n or not np.isfinite(state.seconds[row]).any():
             continue
@@ -190,7 +201,7 @@ def forsaken(state: Market, situation: Situation) -> frozenset[str]:
     workers look free and take nothing (struck out, hung), and the guard alone would starve the lane.
     """
     factor, rhythm = situation.settings.starvation_factor, situation.settings.price_interval
-    idle = [slots.free_in.size > 0 and not slots.free_in.any() for slots in state.slots.values()]
+    idle = [slots.free_in.size > 0 and not slots.free_in.any() for slots in state.slots]
     return frozenset(
         lane.queue for lane, first, soonest in zip(state.lanes, state.first, state.soonest_s, strict=True)
         if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(soonest) and idle[first]
@@ -206,6 +217,12 @@ def accepts(offer: LaneOffer, order: Order, waiting: Mapping[str, int], speed: f
     min p, or than the order's `soonest_s` corrected by the growth of the backlog since.
     """
     return not order.guarded or _sooner(offer, order, _drain_s(order, waiting), speed)
+
+
+def admitted(order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> Iterator[LaneOffer]:
+    """The offers that `accepts` accepts, in the order's order: Σ n·v is added up once for all."""
+    drain = _drain_s(order, waiting)
+    return (offer for offer in order.offers if not order.guarded or _sooner(offer, order, drain, speed))
 
 
 def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float] | None = None,

@@ -12,11 +12,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from balancer.decide.class_speed import class_speeds
-from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate, Estimates, speed_of
+from balancer.decide.columns import Columns, Floats
+from balancer.decide.durations import durations, seen_of
+from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate, Estimates
 from balancer.decide.situation import Situation
-from balancer.decide.slots import expected_s
-from balancer.model import HeldTask, TaskProfile, Worker
 
 #: Finished runs from which on a pair is left alone.
 RUNS_KNOWN: Final = 3
@@ -54,33 +57,36 @@ def _refitted(estimates: Estimates, pairs: Mapping[Pair, Estimate]) -> Estimates
 
 def _paces(situation: Situation) -> Iterator[tuple[Pair, float]]:
     """Seconds for size 1 on a typical worker that running tasks of young pairs point to."""
-    profiles = {lane.profile.name: lane.profile for lane in situation.fleet.lanes}
-    for worker in situation.fleet.workers:
-        for held in worker.running:
-            pair = held.profile, worker.hardware.hardware_class
-            known, profile = situation.estimates.pairs.get(pair), profiles.get(held.profile)
-            young = known is None or known.count < RUNS_KNOWN
-            if young and profile is not None and 0 < held.size < math.inf:
-                whole_s = _told_s(held)
-                if whole_s is None and known is None:
-                    whole_s = _outlasted_s(held, worker, profile, situation)
-                if whole_s is not None:
-                    rate = whole_s / held.size * speed_of(situation.estimates, worker)
-                    yield pair, min(LONGEST_S, max(SHORTEST_S, rate))
+    seen = seen_of(situation)
+    runs, count = seen.runs, _counts(situation, seen)
+    place = seen.place[runs.worker]
+    known = count[runs.lane, place] if count.size else np.full(place.size, RUNS_KNOWN)
+    young = (runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size)
+    if not young.any():
+        return
+    whole = _told_or_outlasted(situation, known)
+    for i in np.flatnonzero(young & np.isfinite(whole)).tolist():
+        rate = float(whole[i]) / float(runs.size[i]) * float(seen.speed[runs.worker[i]])
+        yield (runs.tasks[i].profile, seen.classes[place[i]]), min(LONGEST_S, max(SHORTEST_S, rate))
 
 
-def _told_s(held: HeldTask) -> float | None:
-    """Seconds of a whole run at the pace between start and last checkpoint; `None` where it is not told."""
-    before = held.share_before if held.share_before is not None else (None if held.epoch else 0.0)
-    if before is None or held.share_done is None or held.started_at is None or held.checkpointed_at is None:
-        return None
-    own, took = held.share_done - before, held.checkpointed_at - held.started_at
-    return took / own if own >= LEAST_SHARE and took > 0 else None
+def _counts(situation: Situation, seen: Columns) -> NDArray[np.int64]:
+    """Finished runs of each lane's profile on each class (lanes, classes); 0 where none is remembered."""
+    pairs, lanes = situation.estimates.pairs, situation.fleet.lanes
+    counts = [[e.count if (e := pairs.get((lane.profile.name, name))) else 0 for name in seen.classes]
+              for lane in lanes]
+    return np.array(counts, dtype=np.int64).reshape(len(lanes), len(seen.classes))
 
 
-def _outlasted_s(held: HeldTask, worker: Worker, profile: TaskProfile, situation: Situation) -> float | None:
-    """Seconds of a whole run when the task has outlasted what was guessed; `None` while it has not."""
-    if held.started_at is None or held.epoch:
-        return None
-    ran = situation.fleet.at - held.started_at
-    return ran / HALF_DONE if ran > expected_s(situation, worker, held, profile) else None
+def _told_or_outlasted(situation: Situation, known: NDArray[np.int64]) -> Floats:
+    """Seconds of each whole run (R,): at the pace between its start and its last checkpoint; without one, and
+    where nothing is known of the pair, from having outlasted what was guessed; NaN where neither tells."""
+    guess = durations(situation)
+    runs = guess.seen.runs
+    own, took = runs.done - runs.before, runs.checkpointed - runs.started
+    ran = situation.fleet.at - runs.started
+    first = np.array([held.epoch == 0 for held in runs.tasks], dtype=np.bool_)
+    with np.errstate(all="ignore"):
+        told = np.where((own >= LEAST_SHARE) & (took > 0), took / own, np.nan)
+        outlasted = first & (known == 0) & (ran > guess.expected)
+    return np.where(np.isnan(told) & outlasted, ran / HALF_DONE, told)

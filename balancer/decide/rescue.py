@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+import numpy as np
+
 from balancer.decide.cost import BANDWIDTH_BYTES_PER_S, handover_cost_s
+from balancer.decide.durations import Durations, durations
 from balancer.decide.estimate import speed_of
-from balancer.decide.order import accepts
 from balancer.decide.plan import move_id, world_changed
 from balancer.decide.situation import Situation
-from balancer.decide.slots import expected_s, left_s, paced_s
-from balancer.model import HeldTask, Move, Order, Rejected, Score, TaskProfile, Worker
-from balancer.routing import class_queue, direct_queue, strike_reason, unfit_reason
+from balancer.decide.slots import expected_s
+from balancer.model import HeldTask, Move, Rejected, Score, TaskProfile, Worker
+from balancer.routing import direct_queue, strike_reason, unfit_reason
 
 #: A rescue must gain this many hand-overs, and this share of what remains: estimates err by as much.
 COSTS_GAINED: Final = 3.0
@@ -50,42 +52,14 @@ class Rescue:
     excess: float
 
 
-def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
-    """Idle slots by worker that have nothing better to do: no lane it would take from by the orders `made`,
-    nothing in its own queues, and no move on its way to it."""
-    fleet = situation.fleet
-    backlog = {lane.queue: lane.waiting for lane in fleet.lanes}
-    needs = {lane.queue: lane.profile.needs for lane in fleet.lanes}
-    by_class = {order.hardware_class: order for order in made}
-    booked = [move.target for move in situation.in_flight]
-
-    def wanted(worker: Worker, order: Order) -> bool:
-        speed = order.speeds.get(worker.name, 1.0)
-        return any(
-            backlog.get(offer.queue, 0) > 0 and accepts(offer, order, backlog, speed)
-            and unfit_reason(worker.hardware, needs[offer.queue], worker=worker.name) is None
-            and strike_reason(worker.reading, needs[offer.queue]) is None
-            for offer in order.offers
-        )
-
-    idle = {}
-    for worker in fleet.workers:
-        hardware_class = worker.hardware.hardware_class
-        own = sum(fleet.queues.get(q, 0) for q in (direct_queue(worker.name), class_queue(hardware_class)))
-        free = max(0, worker.idle_slots - own - booked.count(worker.name))
-        busy = worker.health != "ok" or free == 0 or wanted(worker, by_class[hardware_class])
-        idle[worker.name] = 0 if busy else free
-    return idle
-
-
 def running_moves(situation: Situation, idle: Mapping[str, int]) -> tuple[list[Move], list[Rejected]]:
-    """Rescues by net gain, largest first, each idle slot given once; and why each other task stays.
+    """Rescues by net gain, largest first, each slot of `idle` (by worker) given once; why other tasks stay.
 
     Without an idle slot there is no candidate. A task counts once, with its best target's reason.
     """
     if not any(idle.values()):
         return [], []
-    running = heapq.nlargest(CONSIDERED, _running(situation), key=lambda r: (r.remaining_s, r.task.task_id))
+    running = _running(situation)
     scale_s = max((r.remaining_s for r in running), default=0.0) or 1.0
     targets = _targets(situation, idle)
     options: list[tuple[Rescue, Worker, Score]] = []
@@ -115,31 +89,38 @@ def running_moves(situation: Situation, idle: Mapping[str, int]) -> tuple[list[M
     return list(moves.values()), [no for task_id, no in rejected.items() if task_id not in moves]
 
 
-def _running(situation: Situation) -> Iterator[Rescue]:
-    """Every running task of a known profile, with what is left of it."""
-    profiles = {lane.profile.name: lane.profile for lane in situation.fleet.lanes}
-    at = situation.fleet.at
-    for worker in situation.fleet.workers:
-        for held in worker.running:
-            profile = profiles.get(held.profile)
-            if profile is None or held.started_at is None:
-                continue
-            saved = held.started_at if held.checkpointed_at is None else held.checkpointed_at
-            expected = expected_s(situation, worker, held, profile)
-            remaining = left_s(held, at, expected)
-            ran = max(0.0, at - held.started_at) if not held.share_before else 0.0
-            whole = max(paced_s(held, expected), ran + remaining)
-            yield Rescue(
-                task=held, profile=profile, source=worker, remaining_s=remaining, whole_s=whole,
-                unsaved_s=max(0.0, at - saved), excess=whole / expected,
-            )
+def _running(situation: Situation) -> list[Rescue]:
+    """The running tasks of known profiles that remain longest, at most `CONSIDERED`."""
+    known = durations(situation)
+    runs = known.seen.runs
+    may = np.flatnonzero((runs.lane >= 0) & np.isfinite(runs.started))
+    if may.size > CONSIDERED:
+        # All that remain as long as the last one of them: ties are told apart by their ids.
+        least = np.partition(known.left[may], -CONSIDERED)[-CONSIDERED]
+        may = may[known.left[may] >= least]
+    found = (_rescue(situation, known, i) for i in may.tolist())
+    return heapq.nlargest(CONSIDERED, found, key=lambda r: (r.remaining_s, r.task.task_id))
+
+
+def _rescue(situation: Situation, known: Durations, i: int) -> Rescue:
+    """Running task `i` of the columns."""
+    runs, at = known.seen.runs, situation.fleet.at
+    held, started = runs.tasks[i], float(runs.started[i])
+    saved = started if held.checkpointed_at is None else held.checkpointed_at
+    remaining, ran = float(known.left[i]), 0.0 if held.share_before else max(0.0, at - started)
+    whole = max(float(known.whole[i]), ran + remaining)
+    return Rescue(
+        task=held, profile=situation.fleet.lanes[runs.lane[i]].profile, remaining_s=remaining, whole_s=whole,
+        source=situation.fleet.workers[runs.worker[i]], unsaved_s=max(0.0, at - saved),
+        excess=whole / float(known.expected[i]),
+    )
 
 
 def _targets(situation: Situation, idle: Mapping[str, int]) -> list[Worker]:
     """Workers with an idle slot, the fastest few of each class."""
     by_class: dict[str, list[Worker]] = {}
     for worker in situation.fleet.workers:
-        if idle.get(worker.name, 0) > 0:
+        if worker.name in idle and idle[worker.name] > 0:
             by_class.setdefault(worker.hardware.hardware_class, []).append(worker)
     return [
         w for workers in by_class.values()

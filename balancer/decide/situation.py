@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from balancer.decide.columns import Columns
 from balancer.decide.estimate import Estimates
 from balancer.decide.history import MoveHistory
 from balancer.model import (
@@ -29,7 +30,8 @@ from balancer.settings import Settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """Everything known when a strategy is asked. `prices` are the last prices by hardware class,
-    `in_flight` the moves that have not ended, `profiles` the hardware profiles by kind."""
+    `in_flight` the moves that have not ended, `profiles` the hardware profiles by kind. `orders` are those
+    that the strategy made this turn, once it has; `columns` the fleet's, where they are made already."""
 
     fleet: Fleet
     settings: Settings
@@ -41,6 +43,8 @@ class Situation:
     imbalance: Imbalance | None = None
     forecasts: tuple[Forecast, ...] = ()
     in_flight: tuple[Move, ...] = ()
+    orders: tuple[Order, ...] = ()
+    columns: Columns | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

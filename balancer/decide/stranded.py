@@ -6,7 +6,7 @@ To an idle worker where one fits, else back to its lane, where the next slot tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -18,7 +18,14 @@ from balancer.decide.rescue import COSTS_GAINED, POINTS, SHARE_GAINED
 from balancer.decide.situation import Situation
 from balancer.decide.slots import one_s, remaining_s
 from balancer.model import Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
-from balancer.routing import class_queue, direct_queue, strike_reason, unfit_reason
+from balancer.routing import (
+    class_queue,
+    direct_queue,
+    is_class_queue,
+    is_direct_queue,
+    strike_reason,
+    unfit_reason,
+)
 
 #: Seconds assumed until a message is done that lies where no healthy worker takes it.
 HOPELESS_S: Final = 3600.0
@@ -33,19 +40,32 @@ class Stranded:
     done_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A class or direct queue: the healthy workers that serve it, and its messages that were read."""
+
+    servers: list[Worker]
+    tasks: list[QueuedTask]
+
+
 def stranded_moves(situation: Situation, made: Iterable[Order],
                    idle: dict[str, int]) -> tuple[list[Move], list[Rejected]]:
     """Moves of stranded messages, and why the others stay. Slots it gives away leave `idle`."""
+    places = _places(situation)
+    if not places:
+        return [], []
     soonest = {offer.queue: offer for order in made for offer in order.offers}
+    lanes = {lane.profile.name: lane for lane in reversed(situation.fleet.lanes)}
+    under_way = {move.task_id for move in situation.in_flight}
     moves: list[Move] = []
     rejected: list[Rejected] = []
-    for servers, queue in _places(situation):
-        ahead_s = _held_s(servers, situation)
-        for task in (t for t in situation.fleet.queued if t.queue == queue):
-            lane = situation.fleet.lane_of(task.profile)
-            if lane is None or any(m.task_id == task.task_id for m in situation.in_flight):
+    for place in places:
+        ahead_s = _held_s(place.servers, situation)
+        for task in place.tasks:
+            lane = lanes.get(task.profile)
+            if lane is None or task.task_id in under_way:
                 continue
-            own_s = min((_run_s(task, lane.profile, w, situation) for w in servers), default=HOPELESS_S)
+            own_s = min((_run_s(task, lane.profile, w, situation) for w in place.servers), default=HOPELESS_S)
             here = Stranded(task=task, lane=lane, done_s=ahead_s + own_s)
             target, there_s = _best(here, idle, situation)
             offer = soonest.get(lane.queue)
@@ -57,24 +77,32 @@ def stranded_moves(situation: Situation, made: Iterable[Order],
                 if target is not None:
                     idle[target.name] -= 1
             else:
-                ahead_s += own_s / max(1, sum(w.slots for w in servers))
+                ahead_s += own_s / max(1, sum(w.slots for w in place.servers))
                 rejected.append(_rejected(here, move, why))
     return moves, rejected
 
 
-def _places(situation: Situation) -> Iterator[tuple[list[Worker], str]]:
+def _places(situation: Situation) -> list[Place]:
     """The class and direct queues with messages that were read, and the healthy workers that serve each.
 
     Direct queues of workers that are gone are not among them: the loop returns those whole.
     """
-    queues = {task.queue for task in situation.fleet.queued}
-    workers = situation.fleet.workers
-    places = [([w], direct_queue(w.name)) for w in workers]
-    for name in situation.fleet.classes:
-        places.append(([w for w in workers if w.hardware.hardware_class == name], class_queue(name)))
-    for servers, queue in places:
-        if queue in queues:
-            yield [w for w in servers if w.health == "ok"], queue
+    waiting: dict[str, list[QueuedTask]] = {}
+    for task in situation.fleet.queued:
+        if is_direct_queue(task.queue) or is_class_queue(task.queue):
+            waiting.setdefault(task.queue, []).append(task)
+    if not waiting:
+        return []
+    servers: dict[str, list[Worker]] = {}
+    by_class: dict[str, list[Worker]] = {}
+    for worker in situation.fleet.workers:
+        mine = [worker] if worker.health == "ok" else []
+        if (queue := direct_queue(worker.name)) in waiting:
+            servers[queue] = mine
+        by_class.setdefault(worker.hardware.hardware_class, []).extend(mine)
+    for name in sorted(by_class):
+        servers[class_queue(name)] = by_class[name]
+    return [Place(servers=servers[queue], tasks=waiting[queue]) for queue in servers if queue in waiting]
 
 
 def _held_s(servers: list[Worker], situation: Situation) -> float:

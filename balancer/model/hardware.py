@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -43,8 +44,14 @@ class Hardware:
     @property
     def hardware_class(self) -> str:
         """The class whose workers run a profile alike: the kind and, when known, the model."""
-        slug = "".join(c if c.isalnum() or c in "._" else "-" for c in self.model).strip("-")
-        return f"{self.kind}-{slug}" if slug else self.kind
+        return _class_name(self.kind, self.model)
+
+
+@lru_cache(maxsize=4096)
+def _class_name(kind: Kind, model: str) -> str:
+    """Kept, as each turn asks it of every worker."""
+    slug = "".join(c if c.isalnum() or c in "._" else "-" for c in model).strip("-")
+    return f"{kind}-{slug}" if slug else kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,14 +57,18 @@ class Worker:
     def idle_slots(self) -> int:
         return max(0, self.slots - max(self.busy, len(self.running)) - len(self.reserved))
 
+    @property
+    def slots_held(self) -> float | None:
+        """Tasks held a slot, over 1 by reserved work; `None` without slots."""
+        return (max(self.busy, len(self.running)) + len(self.reserved)) / self.slots if self.slots else None
+
     def dimensions(self) -> dict[str, float]:
         """The known dimensions of this worker's load, each 0–1 (`slots` may exceed 1 by reserved work)."""
-        held = max(self.busy, len(self.running)) + len(self.reserved)
         values = {
             "cpu": self.reading.cpu,
             "memory": self.reading.memory,
             "gpu": self.reading.gpu,
             "gpu_memory": self.reading.gpu_memory,
-            "slots": held / self.slots if self.slots else None,
+            "slots": self.slots_held,
         }
         return {name: value for name, value in values.items() if value is not None}

@@ -16,7 +16,6 @@ from balancer.decide.estimate import (
     Estimates,
     from_document,
     learn_runs,
-    matrix,
     seconds,
     speed_of,
     to_document,
@@ -25,7 +24,7 @@ from balancer.decide.hardware import observe_profiles
 from balancer.errors import StoreError
 from balancer.model import HARDWARE_PROFILES, Needs, RunFinished, TaskProfile
 from balancer.settings import Settings
-from tests.unit.fleets import fleet, hardware, known, lane, worker
+from tests.unit.fleets import hardware, known, worker
 
 V100, K80 = "cuda-V100", "cuda-K80"
 
@@ -159,22 +158,6 @@ def test_an_order_of_preference_counts_until_there_are_runs() -> None:
     assert asked(Estimates(), K80, profile=wants) < asked(Estimates(), V100, profile=wants)
     ran = learned([run(1.0)] * 9 + [run(3.0, on=K80, worker="w1")] * 9)
     assert asked(ran, V100, profile=wants) < asked(ran, K80, profile=wants)
-
-
-def test_the_matrix_has_inf_where_hardware_cannot_run_the_lane() -> None:
-    state = fleet(f"{V100} cpu", lanes="a:1 b:1@cuda c:1@rocm")
-    by_class = {w.hardware.hardware_class: [w] for w in state.workers}
-    p = matrix(known({"a": {V100: 2.0}}), state.lanes, by_class, Settings(), HARDWARE_PROFILES)
-    assert np.isfinite(p).tolist() == [[True, True], [True, False], [False, False]]
-    assert p[0, 0] == 2.0
-
-
-def test_the_matrix_scales_by_mean_size_and_knows_affinity() -> None:
-    lanes = [lane("a", 1, mean_size=3.0), lane("a", 1, Needs(affinity=(f"{V100}-1",)))]
-    both, one = [worker(V100, 0), worker(V100, 1)], [worker(V100, 0)]
-    estimates = known({"a": {V100: 2.0}})
-    assert matrix(estimates, lanes, {V100: both}, Settings(), HARDWARE_PROFILES).tolist() == [[6.0], [2.0]]
-    assert matrix(estimates, lanes, {V100: one}, Settings(), HARDWARE_PROFILES)[1, 0] == math.inf
 
 
 runs = st.builds(

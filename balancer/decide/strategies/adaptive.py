@@ -46,7 +46,7 @@ class Adaptive:
 
     def suggest(self, situation: Situation) -> Suggestions:
         """Every candidate of every overloaded worker, for every underloaded worker that can run it."""
-        moves, rejected = pairs(situation, self.orders(situation))
+        moves, rejected = pairs(situation, situation.orders or self.orders(situation))
         return Suggestions(
             moves=moves, rejected=rejected, at_most=situation.settings.max_simultaneous_migrations
         )

@@ -33,5 +33,6 @@ class Fixed:
         blind = replace(
             situation.settings, enable_hardware_specific_strategies=False, enable_resource_efficiency=False
         )
-        moves, rejected = pairs(replace(situation, settings=blind), self.orders(situation))
+        made = situation.orders or self.orders(situation)
+        moves, rejected = pairs(replace(situation, settings=blind), made)
         return Suggestions(moves=moves, rejected=rejected, at_most=AT_MOST, weighed=False)

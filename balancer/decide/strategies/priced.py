@@ -5,9 +5,10 @@ Late binding beats moving: a slot that takes its next task when it is free needs
 
 from __future__ import annotations
 
+from balancer.decide.idle import idle_slots
 from balancer.decide.order import orders
 from balancer.decide.progress import with_progress
-from balancer.decide.rescue import idle_slots, running_moves
+from balancer.decide.rescue import running_moves
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.stranded import stranded_moves
 from balancer.model import Order
@@ -27,7 +28,7 @@ class Priced:
     def suggest(self, situation: Situation) -> Suggestions:
         """Queued work that lies where it should not, then running tasks for the slots that are still idle."""
         situation = with_progress(situation)
-        made = orders(situation, strategy=self.name)
+        made = situation.orders or orders(situation, strategy=self.name)
         idle = idle_slots(situation, made)
         queued, stay = stranded_moves(situation, made, idle)
         running, left = running_moves(situation, idle)

@@ -9,9 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from balancer.decide.estimate import matrix
+from balancer.decide.durations import per_class, per_lane, seen_of
 from balancer.decide.situation import Situation, Suggestions
-from balancer.decide.slots import workers_by_class
 from balancer.model import LaneOffer, Order
 
 
@@ -40,22 +39,23 @@ def best_class_orders(situation: Situation, *, strategy: str) -> tuple[Order, ..
 
     Also the routing of `fixed`, which adds moves by thresholds.
     """
-    lanes, classes = situation.fleet.lanes, workers_by_class(situation.fleet)
-    p = matrix(situation.estimates, lanes, classes, situation.settings, situation.profiles)
-    slots = np.array([float(sum(w.slots for w in ws if w.health == "ok")) for ws in classes.values()])
+    lanes, seen = situation.fleet.lanes, seen_of(situation)
+    p = per_lane(situation, seen, per_class(situation, seen))
+    slots = np.bincount(seen.place, np.where(seen.ok, seen.slots, 0.0), minlength=len(seen.classes))
     if slots.any():
         p[:, slots <= 0] = np.inf
-    made = []
-    for h, name in enumerate(classes):
-        offers = []
-        for row, lane in enumerate(lanes):
-            least = float(p[row].min())
-            if np.isfinite(least) and h == int(np.where(p[row] <= least * (1 + SAME), slots, -1.0).argmax()):
-                offers.append(LaneOffer(
-                    queue=lane.queue, seconds=least, best_seconds=least, value=0.0, ratio=1.0,
-                ))
-        made.append(Order(
-            hardware_class=name, at=situation.fleet.at, offers=tuple(offers), strategy=strategy,
-            groups=(tuple(o.queue for o in offers),) if offers else (), guarded=False, exclusive=True,
+    offers: list[list[LaneOffer]] = [[] for _ in seen.classes]
+    least = p.min(axis=1, initial=np.inf)
+    best = np.where(p <= least[:, None] * (1 + SAME), slots, -1.0)
+    for row in np.flatnonzero(np.isfinite(least)).tolist():
+        offers[int(best[row].argmax())].append(LaneOffer(
+            queue=lanes[row].queue, seconds=float(least[row]), best_seconds=float(least[row]), value=0.0,
+            ratio=1.0,
         ))
-    return tuple(made)
+    return tuple(
+        Order(
+            hardware_class=name, at=situation.fleet.at, offers=tuple(mine), strategy=strategy,
+            groups=(tuple(o.queue for o in mine),) if mine else (), guarded=False, exclusive=True,
+        )
+        for name, mine in zip(seen.classes, offers, strict=True)
+    )

@@ -1,0 +1,135 @@
+"""What each hardware class has to give: its slots, the work they are committed to, when they come free.
+
+From a snapshot of the fleet and the durations; read by `order` for prices and the guard. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from balancer.decide.columns import Flags, Floats, Places
+from balancer.decide.durations import Durations
+from balancer.decide.estimate import DEFAULT_S
+from balancer.decide.situation import Situation
+from balancer.decide.slots import one_s
+from balancer.model import Fleet, HeldTask, QueuedTask, TaskProfile, Worker
+from balancer.routing import class_queue, direct_queue
+
+#: A slot that runs something is not idle, however soon it is done (s).
+LEAST_S: Final = 0.01
+
+#: A worker slower than this (relative to its class) is never what others wait for.
+SLOW: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSlots:
+    """One class: `capacity` in slots of a typical worker, `committed_s` in their seconds, and `free_in`,
+    seconds until each slot of its workers that are not slow or hot is free, soonest first (0 = idle now)."""
+
+    capacity: float
+    committed_s: float
+    free_in: Floats
+
+
+def class_slots(situation: Situation, known: Durations) -> list[ClassSlots]:
+    """What each class has to give, in the order of `known.seen.classes`. Workers that are not "ok" give
+    nothing, and nobody waits for them."""
+    seen, waiting = known.seen, _direct_work(situation.fleet)
+    free, worker = _free_in(situation, known, waiting)
+    place, speed = seen.place[worker], seen.speed
+    count = len(seen.classes)
+    capacity = np.bincount(seen.place[seen.ok], (seen.slots * speed)[seen.ok], minlength=count)
+    committed = np.bincount(place, free * speed[worker], minlength=count)
+    quick = (speed[worker] >= SLOW) & ~seen.hot[worker]
+    answer = []
+    for h, name in enumerate(seen.classes):
+        shared = waiting.get(class_queue(name), [])
+        work = float(committed[h])
+        if shared:
+            first = situation.fleet.workers[int(seen.members(h)[0])]
+            rates = Rates(situation)
+            work += sum(rates.run_s(task, first) for task in shared)
+        answer.append(ClassSlots(capacity=float(capacity[h]), committed_s=work,
+                                 free_in=np.sort(free[quick & (place == h)])))
+    return answer
+
+
+Waiting = Mapping[str, list[QueuedTask]]
+
+
+def _direct_work(fleet: Fleet) -> Waiting:
+    """The messages read in class and direct queues, by queue."""
+    found: dict[str, list[QueuedTask]] = {}
+    lanes = {lane.queue for lane in fleet.lanes}
+    for task in fleet.queued:
+        if task.queue not in lanes:
+            found.setdefault(task.queue, []).append(task)
+    return found
+
+
+def _free_in(situation: Situation, known: Durations, waiting: Waiting) -> tuple[Floats, Places]:
+    """Seconds until each slot of the healthy workers is free, and the worker that each belongs to."""
+    seen, runs = known.seen, known.seen.runs
+    simple = seen.ok & seen.plain & ~_awaited(situation.fleet, waiting)
+    theirs = simple[runs.worker]
+    busy = np.maximum(LEAST_S, known.left[theirs])
+    spare = np.where(simple, seen.slots - np.minimum(seen.slots, seen.busy), 0.0).astype(np.intp)
+    idle = np.repeat(np.arange(spare.size), spare)
+    times, owners = [busy, np.zeros(idle.size)], [runs.worker[theirs], idle]
+    first = np.searchsorted(runs.worker, np.arange(spare.size + 1))
+    rates = [Rates(situation) for _ in seen.classes]
+    for i in np.flatnonzero(seen.ok & ~simple).tolist():
+        worker, speed = situation.fleet.workers[i], float(seen.speed[i])
+        left = known.left[first[i]:first[i + 1]].tolist()
+        ahead = waiting.get(direct_queue(worker.name), [])
+        found = _worker_free_in(worker, left, ahead, rates[seen.place[i]], speed)
+        times.append(np.array(found))
+        owners.append(np.full(len(found), i))
+    return np.concatenate(times), np.concatenate(owners)
+
+
+def _awaited(fleet: Fleet, waiting: Waiting) -> Flags:
+    """The workers in whose direct queues something lies."""
+    if not waiting:
+        return np.zeros(len(fleet.workers), dtype=np.bool_)
+    return np.array([direct_queue(w.name) in waiting for w in fleet.workers], dtype=np.bool_)
+
+
+def _worker_free_in(worker: Worker, left: list[float], ahead: list[QueuedTask], rates: Rates,
+                    speed: float) -> list[float]:
+    """Seconds until each slot of a worker has done what it holds (what runs needs `left` more) and what lies
+    in its direct queue."""
+    times = [max(LEAST_S, seconds) for seconds in left]
+    unknown = min(worker.slots, worker.busy) - len(times)
+    if unknown > 0:
+        typical = sum(times) / len(times) if times else rates.typical_s / 2
+        times += [typical] * unknown
+    times = sorted(times + [0.0] * (worker.slots - len(times)))[: max(1, worker.slots)]
+    queued: tuple[HeldTask | QueuedTask, ...] = (*worker.reserved, *ahead)
+    for task in queued if times else ():
+        times[0] += rates.run_s(task, worker) / speed
+        times.sort()
+    return times
+
+
+class Rates:
+    """Seconds of whole tasks on typical workers of one class, each profile asked for once."""
+
+    def __init__(self, situation: Situation) -> None:
+        self.typical_s = situation.estimates.typical_s or DEFAULT_S
+        self._situation = situation
+        self._seconds: dict[str, float] = {}
+
+    def run_s(self, task: HeldTask | QueuedTask, worker: Worker) -> float:
+        """Seconds of the whole task on a typical worker of this one's class."""
+        if task.profile not in self._seconds:
+            lane = self._situation.fleet.lane_of(task.profile)
+            profile = lane.profile if lane else TaskProfile(name=task.profile, task="")
+            self._seconds[task.profile] = one_s(self._situation, profile, worker)
+        return self._seconds[task.profile] * (task.size if 0 < task.size < math.inf else 1.0)

@@ -1,0 +1,97 @@
+"""How long everything takes, as arrays: every lane on every class, and what runs where it runs.
+
+The same numbers as `estimate.seconds` and `slots.left_s`, which say them of one task; made once a turn from
+the fleet's columns and the estimates, read by `order`, `slots`, `progress`, `rescue` and `strategies`. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from balancer.decide.columns import Columns, Floats, Runs, columns
+from balancer.decide.estimate import row_seconds, seconds
+from balancer.decide.situation import Situation
+from balancer.decide.slots import OVERDUE, PROGRESS_HALF
+from balancer.model import TaskProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Durations:
+    """`one` (lanes, classes): seconds of size 1 on a typical worker. Of what runs (R,): `expected` seconds of
+    the whole run where it is, `whole` the same by the pace that it shows, and `left`, seconds until it is
+    done."""
+
+    seen: Columns
+    one: Floats
+    expected: Floats
+    whole: Floats
+    left: Floats
+
+
+def durations(situation: Situation) -> Durations:
+    """All of it, by the situation's estimates."""
+    seen = seen_of(situation)
+    one, runs = per_class(situation, seen), seen.runs
+    rate = _rates(situation, seen, one)
+    sized = np.where((runs.size > 0) & np.isfinite(runs.size), runs.size, 1.0)
+    with np.errstate(all="ignore"):
+        expected = rate * sized / seen.speed[runs.worker]
+        whole = _paced(runs, expected)
+        left = _left(runs, situation.fleet.at, whole)
+    return Durations(seen=seen, one=one, expected=expected, whole=whole, left=left)
+
+
+def seen_of(situation: Situation) -> Columns:
+    """The fleet's columns, made here where the situation does not carry them."""
+    return situation.columns or columns(situation.fleet, situation.estimates)
+
+
+def per_class(situation: Situation, seen: Columns) -> Floats:
+    """Seconds of size 1 of each lane's profile on a typical worker of each class, able or not:
+    (lanes, classes)."""
+    hardware = [kinds[0] for kinds in seen.kinds]
+    rows = [row_seconds(situation.estimates, lane.profile, hardware, situation.settings, situation.profiles)
+            for lane in situation.fleet.lanes]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(hardware))
+
+
+def per_lane(situation: Situation, seen: Columns, one: Floats) -> Floats:
+    """p (lanes, classes): seconds of a task of the lane's mean size; inf where no worker of the class can
+    ever run it."""
+    mean = np.array([lane.mean_size for lane in situation.fleet.lanes], dtype=np.float64)
+    sized = np.where((mean > 0) & np.isfinite(mean), mean, 1.0)
+    return np.where(seen.able, one * sized[:, None], np.inf)
+
+
+def _rates(situation: Situation, seen: Columns, one: Floats) -> Floats:
+    """Seconds of size 1 of each running task's profile on its worker's class (R,)."""
+    runs, place = seen.runs, seen.place[seen.runs.worker]
+    rate = one[runs.lane, place] if one.size else np.zeros(runs.lane.size)
+    unknown: dict[tuple[str, int], float] = {}
+    for i in np.flatnonzero(runs.lane < 0).tolist():
+        pair = runs.tasks[i].profile, int(place[i])
+        if pair not in unknown:
+            unknown[pair] = seconds(situation.estimates, TaskProfile(name=pair[0], task=""),
+                                    seen.kinds[pair[1]][0], situation.settings, situation.profiles)
+        rate[i] = unknown[pair]
+    return rate
+
+
+def _paced(runs: Runs, expected: Floats) -> Floats:
+    """`slots.paced_s` of every running task."""
+    own, took = runs.done - runs.before, runs.checkpointed - runs.started
+    trust = own / (own + PROGRESS_HALF)
+    paced = np.exp((1 - trust) * np.log(expected) + trust * np.log(took / own))
+    return np.where((own > 0) & (took > 0), paced, expected)
+
+
+def _left(runs: Runs, at: float, whole: Floats) -> Floats:
+    """`slots.left_s` of every running task, whose whole run takes `whole` seconds."""
+    told = np.isfinite(runs.done) & np.isfinite(runs.checkpointed)
+    before = np.where(np.isfinite(runs.before), runs.before, 0.0)
+    due = np.where(told, 1.0 - runs.done, 1.0 - before) * whole
+    elapsed = np.maximum(0.0, at - np.where(told, runs.checkpointed, runs.started))
+    left = np.maximum(due - elapsed, OVERDUE * (elapsed - due))
+    return np.where(np.isfinite(runs.started), left, whole)

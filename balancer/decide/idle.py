@@ -1,0 +1,58 @@
+"""Which slots have nothing better to do: where `priced` may send a rescue or a stranded message. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from balancer.decide.columns import fitness
+from balancer.decide.durations import seen_of
+from balancer.decide.order import admitted
+from balancer.decide.situation import Situation
+from balancer.model import Fleet, Needs, Order, Worker
+from balancer.routing import can_run, class_queue, direct_queue, is_direct_queue, strike_reason
+
+
+def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
+    """Idle slots, by name, of the workers that have nothing better to do: no lane they would take from by the
+    orders `made`, nothing in their own queues, and no move on its way to them. Others are not named."""
+    fleet, seen = situation.fleet, seen_of(situation)
+    work = {order.hardware_class: Wanted(order, fleet) for order in made}
+    booked = Counter(move.target for move in situation.in_flight)
+    direct = {queue: n for queue, n in fleet.queues.items() if n and is_direct_queue(queue)}
+    shared = [fleet.queues.get(class_queue(name), 0) for name in seen.classes]
+    idle = {}
+    for i in np.flatnonzero(seen.ok & (seen.slots > seen.busy)).tolist():
+        worker = fleet.workers[i]
+        own = shared[seen.place[i]] + (direct.get(direct_queue(worker.name), 0) if direct else 0)
+        free = worker.idle_slots - own - booked[worker.name]
+        if free > 0 and not work[worker.hardware.hardware_class].by(worker):
+            idle[worker.name] = free
+    return idle
+
+
+class Wanted:
+    """The lanes with work that workers of one class would take from, by its order."""
+
+    def __init__(self, order: Order, fleet: Fleet) -> None:
+        self._order = order
+        self._backlog = {lane.queue: lane.waiting for lane in fleet.lanes}
+        self._needs = {lane.queue: lane.profile.needs for lane in fleet.lanes}
+        self._kept: dict[tuple[object, ...], list[Needs]] = {}
+
+    def by(self, worker: Worker) -> bool:
+        """Whether there is such a lane for this worker now."""
+        return any((not needs.affinity or can_run(worker.hardware, needs, worker=worker.name))
+                   and strike_reason(worker.reading, needs) is None for needs in self._fit(worker))
+
+    def _fit(self, worker: Worker) -> list[Needs]:
+        """What the tasks need that workers like this one may take, affinity aside; found once a sort."""
+        speed = self._order.speeds.get(worker.name, 1.0)
+        sort = (*fitness(worker.hardware), speed)
+        if sort not in self._kept:
+            offers = admitted(self._order, self._backlog, speed)
+            needs = dict.fromkeys(self._needs[o.queue] for o in offers if self._backlog.get(o.queue, 0) > 0)
+            self._kept[sort] = [n for n in needs if n.affinity or can_run(worker.hardware, n)]
+        return self._kept[sort]
