@@ -189,7 +189,7 @@ def _draw_orders(document: Document, out: Console) -> None:
         out.print(f"{label}: price {order['price']:.2g}, {order['age_s']:.1f} s old"
                   + ("" if order["groups"] else "; serves nothing now"))
         for line in _groups(order["groups"], names):
-            out.print(Padding(escape(line), (0, 0, 0, 2)))
+            out.print(Padding(escape(line), (0, 0, 0, 2), expand=False))
 
 
 def _groups(groups: list[list[str]], names: Mapping[str, str]) -> Iterator[str]:

@@ -101,11 +101,11 @@ def line(scene: Scene) -> str:
 def picture(scene: Scene, members: Sequence[Member]) -> RenderableType:
     """The live table: one row a worker, and the progress of all below. Fits 80 columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("worker", "hardware", "state"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("done", justify="right", no_wrap=True)
-    table.add_column("progress", width=BAR)
-    table.add_column("runs", no_wrap=True, overflow="ellipsis", min_width=16)
+    for title, width in (("worker", 6), ("hardware", 20), ("state", 12)):
+        table.add_column(title, no_wrap=True, min_width=width)
+    table.add_column("done", justify="right", no_wrap=True, min_width=4)
+    table.add_column("progress", min_width=BAR)
+    table.add_column("runs", no_wrap=True, overflow="ellipsis")
     for member in members:
         now, state = scene.now.get(member.name), scene.states.get(member.name, "")
         busy = now is not None and bool(now.task_id) and state != "killed"

