@@ -1,11 +1,13 @@
 """A Celery app under test, with an independent ledger of what truly ran in another database.
 
 `BALANCER_TEST_URL` is the broker and backend; the ledger is database 1 of the same server, or
-`BALANCER_TEST_LEDGER` where that server is to be stopped.
+`BALANCER_TEST_LEDGER` where that server is to be stopped; `BALANCER_TEST_TRANSPORT` is JSON with
+further transport options of the broker.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import Any
@@ -21,6 +23,7 @@ LEDGER = os.environ.get("BALANCER_TEST_LEDGER") or URL.rsplit("/", 1)[0] + "/1"
 app = Celery("fleet_app", broker=URL, backend=URL)
 app.conf.update(
     broker_connection_retry_on_startup=True,
+    broker_transport_options=json.loads(os.environ.get("BALANCER_TEST_TRANSPORT", "{}")),
     task_track_started=True,
     balancer_visibility_timeout=5,
     balancer_heartbeat_ttl=4,
