@@ -93,7 +93,8 @@ def balancer() -> None:
 
 @click.group("celery-balancer", cls=Commands)
 @click.version_option(__version__, prog_name="celery-balancer")
-@click.option("-A", "--app", envvar="CELERY_APP", required=True, help="The Celery app, as for `celery -A`.")
+@click.option("-A", "--app", envvar=("APP", "CELERY_APP"), required=True,
+              help="The Celery app, as for `celery -A`.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Change to this folder first.")
 @click.pass_context

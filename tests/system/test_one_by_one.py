@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +55,17 @@ def page(url: str) -> str:
         return ""
 
 
+def said(children: Children, *arguments: str) -> str:
+    """What a command of `celery balancer` prints."""
+    entry = "import sys; from balancer.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", entry, "-A", "workers.demo_app", *arguments], env=children.environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.system
 @pytest.mark.timeout(180)
 def test_worker_beat_and_flower_started_by_hand_make_a_balanced_fleet(
@@ -59,8 +73,9 @@ def test_worker_beat_and_flower_started_by_hand_make_a_balanced_fleet(
 ) -> None:
     port = free_port()
     card = CARDS["V100"].hardware(0)
-    children.start("gpu", "worker", "--hardware", card, "-n", "gpu0@emulated", "-P", "threads", "-c", "1")
-    children.start("cpu", "worker", "--hardware", "cpu", "-n", "cpu0@here", "-c", "1")
+    one = ("-c", "1", "-E")
+    children.start("gpu", "worker", "--hardware", card, "-n", "gpu0@emulated", "-P", "threads", *one)
+    children.start("cpu", "worker", "--hardware", "cpu", "-n", "cpu0@here", *one)
     children.start("beat", "beat", "-s", str(tmp_path / "schedule"), "--pidfile=")
     children.start("flower", "flower", "--address=127.0.0.1", f"--port={port}", "--basic-auth=a:b")
     app = make_app(place)
@@ -75,4 +90,13 @@ def test_worker_beat_and_flower_started_by_hand_make_a_balanced_fleet(
     wait_until(lambda: redis_client.exists(order), "the balancer published an order" + logs, 30)
     url = f"http://127.0.0.1:{port}/"
     wait_until(lambda: "gpu0@emulated" in page(url), "Flower shows the worker" + logs, 60)
+    late = app.tasks[MATRIX_TASK].apply_async(kwargs={"blocks": 5}, profile=MATRIX_PROFILE, size=5)
+    wait_until(lambda: late.id in page(url + "api/tasks"), "Flower shows a task" + logs, 60)
+    fleet = said(children, "status")
+    assert re.search(r"gpu0@emulated +cuda-V100 \(emulated\) +\d/1", fleet), fleet
+    assert "no balancer runs" not in fleet
+    story = said(children, "explain", training.id)
+    assert "sees SUCCESS" in story
+    assert "run 1 on gpu0@emulated ended" in story or "not asked: there is no ledger" in story, story
+    assert '"strategy": "priced"' in said(children, "stats")
     assert all(child.alive for child in children.all), logs
