@@ -70,7 +70,7 @@ def configure(app: Celery) -> None:
     """Put the router, the order of queues and the defaults that late binding needs in place."""
     settings = wiring.settings_of(app)
     conf = app.conf
-    router = LaneRouter(app, settings)
+    router = app.balancer_router = LaneRouter(app, settings)
     routes = conf.task_routes
     listed = list(routes) if isinstance(routes, list | tuple) else [routes] if routes else []
     conf.task_routes = [*listed, router]

@@ -115,11 +115,23 @@ class LaneRouter:
             declared = declarations(task or self.app.tasks.get(name), self.settings, name)
             chosen = (options.get("headers") or {}).get("balancer") or {}
             profile = profile_name(declared, name, args, kwargs, chosen.get("profile"))
-            queue = plain_queue(self.lanes.enter(profile_of(declared, name, profile, self.settings)))
+            queue = plain_queue(self.lane(declared, name, profile))
             priority = declared.get("priority")
             return {"queue": queue} if priority is None else {"queue": queue, "priority": int(priority)}
         except Exception:
             logger.exception("task %s goes the way plain Celery would send it: no lane could be found", name)
+            return None
+
+    def lane(self, declared: Mapping[str, Any], name: str, profile: str) -> str:
+        """The queue of a profile's lane, which is in the table from now on. Raises what Redis raises."""
+        return self.lanes.enter(profile_of(declared, name, profile, self.settings))
+
+    def lane_again(self, task: Any, profile: str) -> str | None:
+        """The lane of a task that comes back under its id; `None` where that cannot be found out."""
+        try:
+            return self.lane(declarations(task, self.settings, task.name), task.name, profile)
+        except Exception:
+            logger.exception("task %s goes back where it came from: no lane could be found", task.name)
             return None
 
     def balances(self, name: str, task: Any = None) -> bool:

@@ -20,7 +20,7 @@ from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.errors import CheckpointError, StoreError
 from balancer.model import RunStarted
-from balancer.routing import is_class_queue, is_direct_queue, lane_queue
+from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
 from workers import identity, leaving
 from workers.run import Run, fenced, patiently
@@ -54,6 +54,11 @@ def delivery_of(request: Any) -> Delivery:
         epoch=int(header.get("epoch", 0)),
         tag=str((request.properties or {}).get("delivery_tag", "")),
     )
+
+
+def is_ours(queue: str) -> bool:
+    """Whether a queue is a lane, a class queue or a direct queue."""
+    return is_lane(queue) or is_class_queue(queue) or is_direct_queue(queue)
 
 
 def revoked(task_id: str) -> bool:
@@ -159,12 +164,16 @@ class BalancedMixin:
         queue: str | None = None,
         **options: Any,
     ) -> Any:
-        """As in `Task`, but a task that was re-routed retries in its lane, not where it was sent."""
+        """As in `Task`, but what came from a queue of ours comes back in its lane, not where it was sent.
+
+        The lane is entered again: a task may have been sent past it, or run longer than it was kept.
+        """
         context = self.request if request is None else request
         came = (context.delivery_info or {}).get("routing_key") or ""
-        if queue is None and (is_direct_queue(came) or is_class_queue(came)):
+        router = getattr(self.app, "balancer_router", None)
+        if queue is None and router is not None and is_ours(came):
             profile = (getattr(context, "balancer", None) or {}).get("profile") or self.name
-            queue = lane_queue(profile)
+            queue = router.lane_again(self, profile)
         return super().signature_from_request(request, args, kwargs, queue, **options)  # type: ignore[misc]
 
     def checkpoint(self, state: Any, *, share: float | None = None) -> None:

@@ -102,8 +102,9 @@ class Chaos:
 
     def _chain(self, number: int) -> Expected:
         steps = self.random.randint(1, 25)
-        result = (self.tasks.step.s(number, steps=steps) | self.tasks.add.s(other=1)
-                  | self.tasks.add.s(other=2)).apply_async()
+        result = (
+            self.tasks.step.s(number, steps=steps) | self.tasks.add.s(other=1) | self.tasks.add.s(other=2)
+        ).apply_async()
         ids, link = [], result
         while link is not None:
             ids.append(link.id)
@@ -163,9 +164,17 @@ class Chaos:
 
     def _move(self, kind: Any, task_id: str, source: str, target: str, queue: str) -> Move:
         return Move(
-            move_id=f"{kind}-{self.random.getrandbits(40)}", task_id=task_id, profile="p", kind=kind,
-            source=source, target=f"{target}@test", target_queue=queue, reason="chaos",
-            count=self.random.randint(1, 4), score=Score(cost=0.0, benefit=1.0), at=0.0,
+            move_id=f"{kind}-{self.random.getrandbits(40)}",
+            task_id=task_id,
+            profile="p",
+            kind=kind,
+            source=source,
+            target=f"{target}@test",
+            target_queue=queue,
+            reason="chaos",
+            count=self.random.randint(1, 4),
+            score=Score(cost=0.0, benefit=1.0),
+            at=0.0,
         )
 
     def holds(self, name: str) -> dict[str, list[str]]:
@@ -227,7 +236,8 @@ class Chaos:
         counts.ended = len(calls) - len(left)
         counts.wrong = sum(
             call.result.state != "SUCCESS" or call.result.result != call.value
-            for call in calls if call not in left
+            for call in calls
+            if call not in left
         )
         for task_id in (i for call in left for i in self._stuck(call)):
             counts.lost += 1
@@ -280,12 +290,26 @@ def run(options: argparse.Namespace, under_test: FleetUnderTest, tasks: Any) -> 
     began = time.monotonic()
     for name in chaos.names:
         chaos.start(name)
-    under_test.run("beat", "beat", "-l", "info", "-s", str(under_test.logs / "schedule"),
-                   "--check-interval", "1", "--balancer-strategy", options.strategy, "--db-path", "")
+    under_test.run(
+        "beat",
+        "beat",
+        "-l",
+        "info",
+        "-s",
+        str(under_test.logs / "schedule"),
+        "--check-interval",
+        "1",
+        "--balancer-strategy",
+        options.strategy,
+        "--db-path",
+        "",
+    )
     under_test.ready(*chaos.names)
     every_s = options.tasks * 0.08 / max(1, options.kills)
-    threads = [threading.Thread(target=chaos.move_about),
-               threading.Thread(target=chaos.disturb, args=(options.kills, every_s))]
+    threads = [
+        threading.Thread(target=chaos.move_about),
+        threading.Thread(target=chaos.disturb, args=(options.kills, every_s)),
+    ]
     for thread in threads:
         thread.start()
     try:

@@ -29,9 +29,7 @@ def lasting(tmp_path: Path) -> Iterator[LastingRedis]:
 
 
 @pytest.fixture
-def shaken(
-    lasting: LastingRedis, system_server: EmbeddedRedis, tmp_path: Path
-) -> Iterator[FleetUnderTest]:
+def shaken(lasting: LastingRedis, system_server: EmbeddedRedis, tmp_path: Path) -> Iterator[FleetUnderTest]:
     """Two workers over a Redis that will go away; their ledger is elsewhere."""
     with fleet(lasting.url, tmp_path, ledger_url=f"{system_server.url.rsplit('/', 1)[0]}/2") as under_test:
         for pool, slots in WORKERS.items():

@@ -117,9 +117,7 @@ def test_a_soft_time_limit_fails_the_task_once(
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL"])
-def test_a_running_task_is_revoked_once(
-    pools: FleetUnderTest, tasks: ModuleType, signal: str
-) -> None:
+def test_a_running_task_is_revoked_once(pools: FleetUnderTest, tasks: ModuleType, signal: str) -> None:
     result = on(tasks.step, "prefork", 0, 400)
     wait_until(lambda: pools.ledger.llen(f"step:{result.id}") > 2, "it runs")
     tasks.app.control.revoke(result.id, terminate=True, signal=signal)
