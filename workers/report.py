@@ -32,6 +32,10 @@ HUNG_S: Final = 5.0
 AGAIN: Final = 10
 
 
+#: Later than any report.
+WHENEVER: Final = 1e15
+
+
 class Report:
     """Reports one worker each `interval_s`. `on_lanes` is called with the lanes it can serve."""
 
@@ -70,13 +74,13 @@ class Report:
         self._memory.stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        keys = self.connection.keys
+        keys, worker = self.connection.keys, self.follower.worker
         try:
-            with self.connection.client.pipeline() as pipe:
-                pipe.zrem(keys.alive, self.instance)
-                for table in (keys.beats, keys.workers, keys.holds):
-                    pipe.hdel(table, self.follower.worker)
-                pipe.execute()
+            # Its successor of the same name may have come already: only what is still ours goes.
+            self.connection.script("forget_workers")(
+                [keys.alive, keys.workers, keys.beats, keys.holds],
+                [WHENEVER, worker, self.instance, self.description],
+            )
         except (RedisError, BalancerError, OSError) as error:
             logger.warning("this worker's report is left to lapse: %s", error)
 
