@@ -66,6 +66,7 @@ class Counts:
     lost: int = 0
     lost_in_pop: int = 0
     lost_unexplained: list[str] = field(default_factory=list)
+    stuck: list[list[str]] = field(default_factory=list)
     committed_twice: list[str] = field(default_factory=list)
     finished_twice: list[str] = field(default_factory=list)
     bodies_repeated: int = 0
@@ -239,6 +240,7 @@ class Chaos:
             for call in calls
             if call not in left
         )
+        counts.stuck = [[self._story(i) for i in call.ids] for call in left]
         for task_id in (i for call in left for i in self._stuck(call)):
             counts.lost += 1
             if any(task_id not in seen for seen in self.journal if self._was_out(task_id)):
@@ -260,6 +262,16 @@ class Chaos:
         unfinished = [i for i in call.ids if not self.fleet.finishes(i)]
         started = [i for i in unfinished if self.fleet.client.exists(self.fleet.keys.fence(i))]
         return started or unfinished[-1:]
+
+    def _story(self, task_id: str) -> str:
+        """What can be said of a task whose call did not end."""
+        raw = self.fleet.client.get(f"celery-task-meta-{task_id}")
+        fence = self.fleet.fence(task_id)
+        return (
+            f"{task_id}: result {json.loads(raw)['status'] if raw else 'none'}, finished "
+            f"{self.fleet.finishes(task_id)} times, fence {fence.get('state')} {fence.get('g')} by "
+            f"{fence.get('worker')}, {'out' if task_id in self.seen() else 'in no queue or hand'}"
+        )
 
     def _was_out(self, task_id: str) -> bool:
         """No worker ever began it, or none that has it now: only then can a pop have lost it."""

@@ -34,7 +34,7 @@ class FleetUnderTest:
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start `celery -A MODULE ARGUMENTS`, its output in a log of that name."""
-        log = (self.logs / f"{name}.log").open("wb")
+        log = (self.logs / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", self.module, *arguments],
             env={
