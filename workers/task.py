@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from celery import Celery, Task, signals, states
+from celery.app.task import get_actual_ignore_result
 from kombu import serialization
 
 from balancer import wiring
@@ -93,6 +94,8 @@ class BalancedMixin:
 
     #: The declared `priority`, which the router gives to the message: Celery deprecates it on a class.
     declared_priority: ClassVar[int | None] = None
+    #: The declared `track_started`; `None` leaves it to the app's `task_track_started`.
+    declared_track_started: ClassVar[bool | None] = None
 
     # Given by celery.Task.
     app: Any
@@ -100,12 +103,22 @@ class BalancedMixin:
     request: Any
     serializer: Any
     run: Callable[..., Any]
+    backend: Any
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "priority" in cls.__dict__:
             cls.declared_priority = cls.__dict__["priority"]
             del cls.priority  # type: ignore[attr-defined]
+        if "track_started" in cls.__dict__:
+            cls.declared_track_started = cls.__dict__["track_started"]
+            del cls.track_started
+
+    @property
+    def track_started(self) -> bool:
+        """Nothing for Celery to do: it would say STARTED before the claim, over the end that another
+        copy has stored, and a client that asks late would wait for ever."""
+        return False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
@@ -131,10 +144,19 @@ class BalancedMixin:
         request.balancer_run = run
         return fenced(
             run,
-            lambda: self._body()(*args, **kwargs),
+            lambda: self._claimed(args, kwargs),
             serializer=self.serializer,
             kept_limit=settings.result_kept_limit,
         )
+
+    def _claimed(self, args: Any, kwargs: Any) -> Any:
+        """The body of a run that has its claim, told to the client where that is wanted."""
+        request, tracks = self.request, self.declared_track_started
+        tracks = self.app.conf.task_track_started if tracks is None else tracks
+        if tracks and not get_actual_ignore_result(self, request):
+            told = {"pid": os.getpid(), "hostname": request.hostname}
+            self.backend.store_result(request.id, told, states.STARTED, request=request)
+        return self._body()(*args, **kwargs)
 
     def _body(self) -> Callable[..., Any]:
         """The task's own `__call__` where its class has one (an app context, say), else `run`."""

@@ -94,6 +94,31 @@ def test_a_task_that_overrides_after_return_is_forgotten_too(
     assert pools.ledger.llen(f"after:{result.id}") == 1
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_copy_that_comes_after_the_end_does_not_unsay_it(
+    pools: FleetUnderTest, tasks: ModuleType, pool: str
+) -> None:
+    result = on(tasks.broken, pool)
+    with pytest.raises(ValueError, match="on purpose"):
+        result.get(timeout=30)
+    on(tasks.broken, pool, task_id=result.id)
+    wait_until(lambda: any(b"Duplicate" in e for e in pools.moved_events(result.id)), "the copy is refused")
+    wait_until(lambda: not pools.client.hlen(pools.keys.unacked), "and acknowledged")
+    assert tasks.app.AsyncResult(result.id).state == "FAILURE"
+    assert starts(pools, result) == 1
+
+
+def test_a_client_is_told_that_its_task_has_started(pools: FleetUnderTest, tasks: ModuleType) -> None:
+    for task, args in ((tasks.gate, ("told",)), (tasks.add, (1,))):
+        assert task.track_started is False
+        result = on(task, "threads", *args)
+        if task is tasks.gate:
+            wait_until(lambda: result.state == "STARTED", "the client is told")  # noqa: B023
+            assert "threads@test" in str(result.info)
+            pools.ledger.set("open:told", 1)
+        assert result.get(timeout=30)
+
+
 def test_a_hard_time_limit_fails_the_task_once(
     pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType
 ) -> None:
