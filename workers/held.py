@@ -14,6 +14,7 @@ from celery.worker import state as worker_state
 
 from balancer.adapters.redis_connection import Connection
 from balancer.model import HeldTask
+from workers.header import read_header
 
 #: What of the fence a report tells, in the order of `Facts`.
 FACTS: Final = ("started", "checkpointed", "state_bytes", "share", "share_before")
@@ -101,20 +102,20 @@ def tasks(connection: Connection, consumer: Any, now: float) -> tuple[list[HeldT
 
 
 def _held(request: Any, facts: Facts) -> HeldTask:
-    header = request.request_dict.get("balancer") or {}
+    header = read_header(request.request_dict.get("balancer"))
     info = request.delivery_info or {}
     return HeldTask(
         task_id=request.id,
-        profile=str(header.get("profile") or request.name),
+        profile=header.profile or request.name,
         lane=str(info.get("routing_key") or ""),
-        size=float(header.get("size") or 1.0),
+        size=header.size,
         started_at=facts.started_at,
         checkpointed_at=facts.checkpointed_at,
         state_bytes=facts.state_bytes,
         share_done=facts.share_done,
         share_before=facts.share_before,
         priority=info.get("priority"),
-        epoch=int(header.get("epoch") or 0),
+        epoch=header.epoch,
         checkpoints=bool(getattr(request.task, "checkpoints", False)),
         tag=str((request.request_dict.get("properties") or {}).get("delivery_tag") or ""),
     )

@@ -24,6 +24,7 @@ from balancer.model import RunStarted
 from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
 from workers import identity, leaving
+from workers.header import read_header
 from workers.run import Run, fenced, patiently
 
 _FENCES: dict[tuple[int, int], tuple[Fence, Settings]] = {}
@@ -47,12 +48,11 @@ def fence_of(app: Celery) -> tuple[Fence, Settings]:
 
 def delivery_of(request: Any) -> Delivery:
     """The delivery that a request (or a task's context) stands for."""
-    header = getattr(request, "balancer", None) or {}
     return Delivery(
         task_id=request.id,
         nesting=int(request.replaced_task_nesting or 0),
         retries=int(request.retries or 0),
-        epoch=int(header.get("epoch", 0)),
+        epoch=read_header(getattr(request, "balancer", None)).epoch,
         tag=str((request.properties or {}).get("delivery_tag", "")),
     )
 
@@ -131,16 +131,16 @@ class BalancedMixin:
             # The pool's own queue, where it waited, is not looked through for revoked tasks.
             raise leaving.RefusedDelivery("revoked", False)
         fence, settings = patiently(lambda: fence_of(self.app), also=(StoreError,))
-        header = getattr(request, "balancer", None) or {}
+        header = read_header(getattr(request, "balancer", None))
         started = RunStarted(
             at=0.0,
             task_id=delivery.task_id,
-            profile=str(header.get("profile") or self.name),
+            profile=header.profile or self.name,
             worker=fence.worker,
             hardware_class=identity.hardware_class(),
             epoch=delivery.epoch,
         )
-        run = Run(delivery=delivery, fence=fence, started=started, size=float(header.get("size") or 1.0))
+        run = Run(delivery=delivery, fence=fence, started=started, size=header.size)
         request.balancer_run = run
         return fenced(
             run,
@@ -194,8 +194,8 @@ class BalancedMixin:
         came = (context.delivery_info or {}).get("routing_key") or ""
         router = getattr(self.app, "balancer_router", None)
         if queue is None and router is not None and is_ours(came):
-            profile = (getattr(context, "balancer", None) or {}).get("profile") or self.name
-            queue = router.lane_again(self, profile)
+            profile = read_header(getattr(context, "balancer", None)).profile
+            queue = router.lane_again(self, profile or self.name)
         return super().signature_from_request(request, args, kwargs, queue, **options)  # type: ignore[misc]
 
     def checkpoint(self, state: Any, *, share: float | None = None) -> None:

@@ -108,6 +108,26 @@ def test_a_copy_that_comes_after_the_end_does_not_unsay_it(
     assert starts(pools, result) == 1
 
 
+@pytest.mark.parametrize(
+    "header", ["text", {"epoch": "x", "size": "big", "profile": 7}, {"epoch": -1, "size": float("nan")}, [1]]
+)
+def test_a_broken_header_silences_no_worker(pools: FleetUnderTest, tasks: ModuleType, header: object) -> None:
+    name = f"header-{header}"
+    with tasks.app.connection_for_write() as connection:
+        message = tasks.app.amqp.as_task_v2("broken-" + name, "tests.gate", (name,))
+        tasks.app.amqp.send_task_message(
+            tasks.app.amqp.Producer(connection),
+            "tests.gate",
+            message._replace(headers={**message.headers, "balancer": header}),
+            queue=direct_queue("threads@test"),
+        )
+    wait_until(lambda: pools.ledger.exists(f"started:broken-{name}"), f"it runs; {pools.said('threads')}")
+    seen = pools.client.hget(pools.keys.beats, "threads@test")
+    wait_until(lambda: pools.client.hget(pools.keys.beats, "threads@test") != seen, "the worker reports on")
+    pools.ledger.set(f"open:{name}", 1)
+    wait_until(lambda: pools.finishes(f"broken-{name}") == 1, f"it ends; {pools.said('threads')}")
+
+
 def test_a_client_is_told_that_its_task_has_started(pools: FleetUnderTest, tasks: ModuleType) -> None:
     for task, args in ((tasks.gate, ("told",)), (tasks.add, (1,))):
         assert task.track_started is False

@@ -1,0 +1,35 @@
+"""The `balancer` header of a message from outside."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.header import Header, read_header
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["profile", "size", "epoch", "x"]), inner)
+    ),
+)
+
+
+def test_a_whole_header_is_read() -> None:
+    assert read_header({"profile": "p", "size": 2.5, "epoch": 3}) == Header(profile="p", size=2.5, epoch=3)
+
+
+@pytest.mark.parametrize(
+    "raw", [None, "text", [], {"size": -1}, {"size": True}, {"epoch": "1"}, {"profile": 3}]
+)
+def test_a_broken_one_says_nothing(raw: object) -> None:
+    assert read_header(raw) == Header()
+
+
+@given(ANYTHING)
+def test_whatever_it_is_the_result_can_be_used(raw: object) -> None:
+    header = read_header(raw)
+    assert 0 < header.size < float("inf")
+    assert 0 <= header.epoch < 10**6
+    assert f"{header.epoch:06d}" == f"{header.epoch:06d}"[:6]

@@ -1,0 +1,37 @@
+"""What a message's `balancer` header says, whatever somebody has put there.
+
+A header comes from outside: a broken one counts as one that says nothing, so that no message can
+silence the report of the worker that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, TypeGuard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The header as read. `profile` is "" when it names none, `size` 1 when it says none."""
+
+    profile: str = ""
+    size: float = 1.0
+    epoch: int = 0
+
+
+def read_header(raw: Any) -> Header:
+    """The header in `raw`, the value of a message's `balancer` header or `None`."""
+    if not isinstance(raw, Mapping):
+        return Header()
+    profile, size, epoch = raw.get("profile"), raw.get("size"), raw.get("epoch")
+    return Header(
+        profile=profile if isinstance(profile, str) else "",
+        size=float(size) if _is_number(size) and 0 < size < float("inf") else 1.0,
+        epoch=int(epoch) if _is_number(epoch) and 0 <= epoch < 10**6 else 0,
+    )
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
