@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from balancer.report.questions import Ask, Rows, Window, answer
 from balancer.report.words import count, joules, percent, seconds
+
+#: Reasons in a table of the summary, the most frequent; sentences count all of them.
+REASONS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,20 +211,22 @@ def _class_table(classes: Rows) -> Table:
 def _move_table(moves: Rows) -> Table:
     return Table(
         title="Moves and why",
-        head=("what moved", "because", "moves", "tasks", "completed", "not completed", "median time"),
+        head=("what moved", "because", "for example", "moves", "tasks", "completed", "not completed",
+              "median time"),
         body=tuple(
             (
                 f"{row['kind']} tasks",
                 row["reason"],
+                row["example"] if row["example"] != row["reason"] else "",
                 _number(row["moves"]),
                 _number(row["tasks"]),
                 _number(row["completed"]),
                 _number(row["failed"]),
                 seconds(row["median_s"]),
             )
-            for row in moves
+            for row in moves[:REASONS]
         ),
-        numeric=(2, 3, 4, 5, 6),
+        numeric=(3, 4, 5, 6, 7),
     )
 
 
@@ -237,7 +242,7 @@ def _refused_table(refused: Rows) -> Table:
                 _number(row["tasks"]) if row["kind"] == "refused" else "",
                 row["example"] or "",
             )
-            for row in refused
+            for row in refused[:REASONS]
         ),
         numeric=(2, 3),
     )

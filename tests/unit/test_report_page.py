@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from balancer.adapters.duckdb_ledger import DuckDBLedger
+from balancer.ledger_rows import move_rows
+from balancer.model import Migration, Move, Score
 from balancer.report.charts import METRICS, build
 from balancer.report.page import DECISIONS, picture_page, report_page
 from balancer.report.questions import window
@@ -79,7 +81,7 @@ def test_the_summary_says_what_the_ledger_holds(ledger: Path) -> None:
     ]
     assert classes.body[0][-1] == "unknown"
     assert sum(int(row[3]) for row in classes.body) == counted["runs"]
-    assert sum(int(row[2]) for row in moves.body) == counted["moves"]
+    assert sum(int(row[3]) for row in moves.body) == counted["moves"]
     assert {"cooldown", "hardware"} <= {row[1] for row in refused.body}
 
 
@@ -171,3 +173,29 @@ def test_a_picture_is_a_page_of_its_own_whose_data_is_json(ledger: Path) -> None
     text = page.split("const specs = ", 1)[1].split(";\nconst looks", 1)[0]
     assert json.loads(text)["thresholds"]["datasets"]["ticks"] == picture.datasets["ticks"]
     assert Elements(page).fetched == []
+
+
+def test_moves_whose_reasons_differ_only_in_numbers_are_one_reason_and_all_are_counted(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.duckdb"
+    moves = [
+        Migration(state="completed", requested_at=START + n, ended_at=START + n + 1, moved=1, move=Move(
+            move_id=f"m{n}", task_id=f"t{n}", profile="p", kind="running", source="a", target="V100-1",
+            target_queue="q", at=START + n, score=Score(cost=1, benefit=2),
+            reason=f"{n}.5 s remain here, 0.2 s on V100-1" if n < 30 else f"other {chr(65 + n)}",
+        ))
+        for n in range(60)
+    ]
+    rows = {**move_rows(moves), "load_balancer_metrics": [{"timestamp": START + 99, "system_load": 0.5}]}
+    assert DuckDBLedger(str(path)).record(rows)
+    ask = asking(path)
+    summary = summarise(ask, whole(ask))
+    text = "\n".join(summary.sentences)
+    assert "60 moves (60 of running tasks): 60 completed" in text
+    assert "Most often because: … s remain here, … s on V100-1." in text
+    table = next(table for table in summary.tables if table.title == "Moves and why")
+    assert len(table.body) == 20
+    what, why, example, count, *_ = table.body[0]
+    assert (what, why, count) == ("running tasks", "… s remain here, … s on V100-1", "30")
+    assert re.fullmatch(r"\d+\.5 s remain here, 0\.2 s on V100-1", example)

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 from balancer.report.charts import Picture
-from balancer.report.charts.parts import amount, data, stacked, time_axis, title, when, zoomed
+from balancer.report.charts.parts import amount, data, stacked, time_axis, title, when, whole_axis, zoomed
 from balancer.report.palette import WIDTH
 from balancer.report.questions import Rows, Window
 
@@ -26,7 +26,7 @@ def class_bars(
         .encode(
             x=time_axis(span, zoom=interactive),
             x2="stop:T",
-            y=alt.Y("from:Q", title=label, axis=alt.Axis(format="~s", tickMinStep=1)),
+            y=alt.Y("from:Q", title=label, axis=whole_axis(bars)),
             y2="to:Q",
             color=colour,
             tooltip=[

@@ -5,7 +5,17 @@ from __future__ import annotations
 import altair as alt
 
 from balancer.report.charts import Picture
-from balancer.report.charts.parts import amount, beneath, data, share, stacked, time_axis, title, when
+from balancer.report.charts.parts import (
+    amount,
+    beneath,
+    data,
+    share,
+    stacked,
+    time_axis,
+    title,
+    when,
+    whole_axis,
+)
 from balancer.report.palette import GREEN, OUTCOMES, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
 
@@ -87,7 +97,7 @@ def _counts(span: Window, rows: Rows, interactive: bool) -> alt.Chart:
         .encode(
             x=time_axis(span, zoom=interactive),
             x2="stop:T",
-            y=alt.Y("from:Q", title="moves", axis=alt.Axis(tickMinStep=1, format="~s")),
+            y=alt.Y("from:Q", title="moves", axis=whole_axis(rows)),
             y2="to:Q",
             color=alt.Color(
                 "outcome:N",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import altair as alt
 
 from balancer.report.charts import METRICS
 from balancer.report.palette import CATEGORIES
 from balancer.report.questions import DAY_S, Ask, Rows, Window, answer
+
+#: Bars no higher than this get a tick for each whole number.
+FEW: Final = 5
 
 
 def data(name: str) -> Any:
@@ -73,6 +76,13 @@ def stacked(rows: Rows, column: str, order: str) -> Rows:
         tops[row["start"]] = bottom + row[column]
         laid.append({**row, "from": bottom, "to": tops[row["start"]]})
     return laid
+
+
+def whole_axis(bars: Rows) -> Any:
+    """The axis of stacked bars, without ticks between whole numbers where the bars are low."""
+    top = max((row["to"] for row in bars), default=0.0)
+    ticks = {"tickCount": max(1, round(top))} if top <= FEW else {}
+    return alt.Axis(format="~s", **ticks)
 
 
 def class_colour(ask: Ask, span: Window) -> Any:
