@@ -77,9 +77,9 @@ def whole(make_app: Callable[[Place], Any], name: str, options: Options, console
 def _opening(options: Options, workload: Workload) -> str:
     last = max(job.at_s for job in workload.jobs)
     return (
-        f"{len(workload.jobs)} jobs of the Philly trace arrive over {last:.0f} s at a fleet of 12 workers; "
-        f"GPUs are emulated at the speeds Gavel measured, CPU work is real; no schedule could end before "
-        f"about {workload.planned_bound_s:.0f} s; strategy {options.strategy}"
+        f"{len(workload.jobs)} jobs, of the Philly trace and some of real CPU work, arrive over {last:.0f} s "
+        f"at a fleet of 12 workers; GPUs are emulated at the speeds Gavel measured; no schedule could end "
+        f"before about {workload.planned_bound_s:.0f} s; strategy {options.strategy}"
     )
 
 
