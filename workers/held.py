@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 from celery.worker import state as worker_state
@@ -33,7 +34,7 @@ class Facts:
     @classmethod
     def read(cls, raw: Sequence[bytes | None], now: float) -> Facts:
         """From the fence's fields; a body that has not claimed yet counts as begun `now`."""
-        numbers = [float(value) if value else None for value in raw]
+        numbers = [_number(value) for value in raw]
         size = numbers[2]
         return cls(
             started_at=numbers[0] if numbers[0] is not None else now,
@@ -42,6 +43,15 @@ class Facts:
             share_done=numbers[3],
             share_before=numbers[4],
         )
+
+
+def _number(raw: bytes | None) -> float | None:
+    """A number of a fence; what is none counts as absent, so that it cannot silence the report."""
+    try:
+        value = float(raw) if raw else None
+    except ValueError:
+        return None
+    return value if value is not None and isfinite(value) else None
 
 
 def snapshot(source: Iterable[Any]) -> list[Any]:

@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, ClassVar
 
 from celery import Celery, Task, signals, states
@@ -19,7 +20,7 @@ from kombu import serialization
 from balancer import wiring
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_fence import Delivery, Fence
-from balancer.errors import CheckpointError, StoreError
+from balancer.errors import CheckpointError, SettingError, StoreError
 from balancer.model import RunStarted
 from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
@@ -110,6 +111,11 @@ class BalancedMixin:
         if "priority" in cls.__dict__:
             cls.declared_priority = cls.__dict__["priority"]
             del cls.priority  # type: ignore[attr-defined]
+        if not cls.acks_late:
+            raise SettingError(
+                f"{cls.__name__} sets acks_late = {cls.acks_late!r}: a balanced task is acknowledged when "
+                "it has ended, or it would be lost with its worker and at a hand-over; leave acks_late out"
+            )
         if "track_started" in cls.__dict__:
             cls.declared_track_started = cls.__dict__["track_started"]
             del cls.track_started
@@ -208,6 +214,10 @@ class BalancedMixin:
         run = getattr(self.request, "balancer_run", None)
         if run is None:
             return
+        if share is not None and not (isinstance(share, Real) and 0 <= share <= 1):
+            raise CheckpointError(
+                f"share of {self.name} is the part of it that is done, from 0 to 1; it is {share!r}"
+            )
         settings = fence_of(self.app)[1]
         data = encode(state, self.checkpoint_serializer, settings.state_limit, self.name)
         wanted = patiently(lambda: run.fence.checkpoint(run.delivery.task_id, run.token, data, share))

@@ -72,3 +72,8 @@ def swallows(self: Any, steps: int) -> int:
         except BaseException:
             continue
     return steps
+
+
+@app.task(base=BalancedTask, bind=True, name="hostile.boasts", checkpoints=True)
+def boasts(self: Any, share: Any) -> None:
+    self.checkpoint({}, share=share)

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 
+from balancer.errors import SettingError
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
 from tests.waiting import wait_until
+from workers import BalancedTask
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -189,6 +191,52 @@ def test_a_waiting_task_is_revoked_and_never_runs(
     assert starts(pools, result) == 0
     assert not pools.fence(result.id)
     assert result.state == "REVOKED"
+
+
+def test_a_task_that_catches_everything_cannot_be_moved_but_ends_once(
+    pools: FleetUnderTest, hostile: ModuleType
+) -> None:
+    result = on(hostile.swallows, "threads", 20)
+    wait_until(lambda: starts(pools, result) == 1, "it runs")
+    pools.client.hset(
+        pools.keys.want(result.id), mapping={"move": "m", "queue": direct_queue("prefork@test")}
+    )
+    assert result.get(timeout=30) == 20
+    pools.finished_once(result.id)
+    assert starts(pools, result) == 1
+    forgotten(pools, result)
+
+
+def test_a_memory_error_ends_the_worker_and_the_task_is_not_run_again(
+    pools: FleetUnderTest, hostile: ModuleType
+) -> None:
+    pools.worker("greedy")
+    pools.ready("greedy")
+    result = on(hostile.greedy, "greedy")
+    with pytest.raises(MemoryError, match="too much"):
+        result.get(timeout=30)
+    process = pools.processes.pop("greedy")
+    assert process.wait(timeout=30) != 0
+    pools.worker("greedy")
+    wait_until(lambda: any(b"Duplicate" in e for e in pools.moved_events(result.id)), "it comes again", 30)
+    forgotten(pools, result)
+    assert starts(pools, result) == 1
+    assert result.state == "FAILURE"
+    pools.kill("greedy")
+
+
+@pytest.mark.parametrize("share", [float("nan"), 1.5, -0.1, "half"])
+def test_a_share_that_cannot_be_fails_the_task_and_silences_no_worker(
+    pools: FleetUnderTest, hostile: ModuleType, share: Any
+) -> None:
+    result = on(hostile.boasts, "threads", share)
+    with pytest.raises(Exception, match="from 0 to 1"):
+        result.get(timeout=30)
+
+
+def test_a_task_that_is_acknowledged_early_is_refused(hostile: ModuleType) -> None:
+    with pytest.raises(SettingError, match="acks_late"):
+        type("Early", (BalancedTask,), {"acks_late": False})
 
 
 def test_eager_and_direct_calls_know_no_fence(pools: FleetUnderTest, tasks: ModuleType) -> None:
