@@ -166,7 +166,7 @@ def _refusals(rows: list[Document]) -> Iterator[tuple[datetime, int, str]]:
         targets = sorted({row["target"] for row in same if row["target"]})
         where = f" → {few(targets, 3)}" if targets else ""
         detail = f" ({last['detail']})" if last["detail"] else ""
-        times = f"; {len(same)} times, the last" if len(same) > 1 else ""
+        times = f"; the last of {len(same)} times" if len(same) > 1 else ""
         yield last["timestamp"], 3, f"not moved, {source}{where}: {reason}{detail}{times}"
 
 

@@ -129,7 +129,7 @@ def test_a_move_is_told_in_the_steps_it_took() -> None:
                 "slow is asked", "handed over, 120 bytes of state", "run 1 on slow ended after 2 s: left",
                 "begins on fast", "the move is completed", "run 2 on fast ended after 1.7 s: success"]
     assert [bool(line.startswith(start)) for line, start in zip(told, expected, strict=True)] == [True] * 8
-    assert "2 times" in told[0]
+    assert "the last of 2 times" in told[0]
     assert "benefit 4.00 − cost 1.00; 0.90 s − 0.10 s" in told[1]
 
 
