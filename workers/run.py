@@ -47,7 +47,6 @@ class Run:
     started: RunStarted
     size: float
     token: str = ""
-    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     began: float = field(default_factory=time.monotonic)
     share_at_start: float | None = 0.0
     share: float | None = None
@@ -148,8 +147,8 @@ def fenced(run: Run, body: Callable[[], Any], *, serializer: str, kept_limit: in
     Raises `RefusedDelivery` for a copy that may not run or not finish, `HandedOver` when the task
     left for another worker; what the body raises goes through once its end is committed.
     """
-    delivery = run.delivery
-    claim = patiently(lambda: run.fence.claim(delivery, run.started, nonce=run.nonce))
+    delivery, nonce = run.delivery, secrets.token_hex(8)
+    claim = patiently(lambda: run.fence.claim(delivery, run.started, nonce=nonce))
     if claim.verdict == "answer":
         logger.info("task %s had committed before its worker died: its kept result is used", delivery.task_id)
         run.token = claim.token

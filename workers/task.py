@@ -63,6 +63,11 @@ def is_ours(queue: str) -> bool:
     return is_lane(queue) or is_class_queue(queue) or is_direct_queue(queue)
 
 
+def is_share(value: Any) -> bool:
+    """Whether a value is a part of a whole: a real number from 0 to 1, also one of numpy's."""
+    return isinstance(value, Real) and bool(0 <= value <= 1)  # type: ignore[operator]
+
+
 def revoked(task_id: str) -> bool:
     """Whether the worker whose main process this is was told to discard this task."""
     from celery.worker import state  # only where a worker has loaded it anyway
@@ -214,7 +219,7 @@ class BalancedMixin:
         run = getattr(self.request, "balancer_run", None)
         if run is None:
             return
-        if share is not None and not (isinstance(share, Real) and 0 <= share <= 1):
+        if share is not None and not is_share(share):
             raise CheckpointError(
                 f"share of {self.name} is the part of it that is done, from 0 to 1; it is {share!r}"
             )

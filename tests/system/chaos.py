@@ -38,6 +38,8 @@ from tests.system.fleet import FleetUnderTest, fleet
 
 IDS = re.compile(rb'"id": ?"([0-9a-f-]{36})"')
 CLASSES = ("cpu-fast", "cpu-slow")
+#: Never set: waiting for it is a pause between two steps of the run.
+PAUSE = threading.Event()
 POOLS = ("prefork", "threads", "prefork", "threads", "prefork")
 
 
@@ -98,7 +100,7 @@ class Chaos:
         shapes = (self._chain, self._chord, self._alone, self._retries)
         while sum(len(call.ids) for call in calls) < wanted:
             calls.append(self.random.choice(shapes)(self.random.randrange(1000)))
-            time.sleep(0.01)
+            PAUSE.wait(0.01)
         return calls
 
     def _chain(self, number: int) -> Expected:
@@ -198,7 +200,7 @@ class Chaos:
     def _kill(self, name: str) -> None:
         group = self.fleet.processes[name].pid
         os.killpg(group, signal.SIGSTOP)
-        time.sleep(0.1)  # what others have just popped is in their hands by now
+        PAUSE.wait(0.1)  # what others have just popped is in their hands by now
         self.journal.append(self.seen())
         self.fleet.kill(name)
         self.counts.kills += 1
@@ -225,7 +227,7 @@ class Chaos:
         """Wait while calls end; returns those that have not when nothing happened for `patience_s`."""
         left, since = calls, time.monotonic()
         while left and time.monotonic() - since < patience_s:
-            time.sleep(0.5)
+            PAUSE.wait(0.5)
             still = [call for call in left if not call.result.ready()]
             if len(still) < len(left) or self.seen():
                 since = time.monotonic()

@@ -48,7 +48,7 @@ def note(task: Any, word: str) -> None:
     ledger().rpush(f"{word}:{task.request.id}", task.request.hostname or "")
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.step", checkpoints=True, priority=3)
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.step", checkpoints=True, priority=3)
 def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05) -> int:
     """Does `steps` small waits, saved after each, and returns value + steps."""
     done = self.resume(0)
@@ -61,7 +61,7 @@ def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05) -> int:
     return value + steps
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.gate")
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.gate")
 def gate(self: Any, name: str, timeout_s: float = 60.0) -> str:
     """Holds a slot until the ledger's key `open:NAME` is there."""
     note(self, "started")
@@ -71,19 +71,19 @@ def gate(self: Any, name: str, timeout_s: float = 60.0) -> str:
     return name
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.total")
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.total")
 def total(self: Any, values: list[int], extra: int = 0) -> int:
     note(self, "started")
     return sum(values) + extra
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.add")
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.add")
 def add(self: Any, value: int, other: int = 0) -> int:
     note(self, "started")
     return value + other
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.flaky", max_retries=5)
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.flaky", max_retries=5)
 def flaky(self: Any, times: int) -> int:
     """Fails `times` times by retry, then returns the number of attempts."""
     note(self, "started")
@@ -92,13 +92,13 @@ def flaky(self: Any, times: int) -> int:
     return int(self.request.retries)
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.limited", rate_limit="1/m")
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.limited", rate_limit="1/m")
 def limited(self: Any, value: int) -> int:
     note(self, "started")
     return value
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.again", checkpoints=True)
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.again", checkpoints=True)
 def again(self: Any, steps: int) -> int:
     """Leaves at a checkpoint when asked, and retries once after it has done all its steps."""
     done = self.resume(0)
@@ -112,29 +112,29 @@ def again(self: Any, steps: int) -> int:
     return done
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.unsaved")
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.unsaved")
 def unsaved(self: Any) -> None:
     self.checkpoint(lambda: None)
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.broken")
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.broken")
 def broken(self: Any) -> None:
     note(self, "started")
     raise ValueError("broken on purpose")
 
 
-@app.task(base=BalancedTask, bind=True, name="tests.replaced")
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.replaced")
 def replaced(self: Any, value: int) -> Any:
     return self.replace(add.s(value, other=10))
 
 
-@app.task(name="tests.outside")
+@app.task(shared=False, name="tests.outside")
 def outside(value: int) -> int:
     """Knows nothing of us; `balancer_tasks` names it."""
     return value * 3
 
 
-@app.task(name="tests.plain")
+@app.task(shared=False, name="tests.plain")
 def plain(value: int) -> int:
     """Declared nowhere: runs as plain Celery runs it."""
     return value * 2

@@ -12,25 +12,25 @@ from workers import BalancedTask
 __all__ = ["app"]
 
 
-@app.task(base=BalancedTask, bind=True, name="hostile.exits")
+@app.task(shared=False, base=BalancedTask, bind=True, name="hostile.exits")
 def exits(self: Any, code: int) -> None:
     note(self, "started")
     sys.exit(code)
 
 
-@app.task(base=BalancedTask, bind=True, name="hostile.greedy")
+@app.task(shared=False, base=BalancedTask, bind=True, name="hostile.greedy")
 def greedy(self: Any) -> None:
     note(self, "started")
     raise MemoryError("too much")
 
 
-@app.task(base=BalancedTask, bind=True, name="hostile.strange")
+@app.task(shared=False, base=BalancedTask, bind=True, name="hostile.strange")
 def strange(self: Any) -> object:
     note(self, "started")
     return object()
 
 
-@app.task(base=BalancedTask, bind=True, name="hostile.hangs")
+@app.task(shared=False, base=BalancedTask, bind=True, name="hostile.hangs")
 def hangs(self: Any, seconds: float) -> str:
     """Holds on for `seconds`, whatever asks it to stop but SIGKILL."""
     note(self, "started")
@@ -52,7 +52,7 @@ class Careless(BalancedTask):
         ledger().rpush(f"after:{args[2]}", "")
 
 
-@app.task(base=Careless, bind=True, name="hostile.careless", checkpoints=True)
+@app.task(shared=False, base=Careless, bind=True, name="hostile.careless", checkpoints=True)
 def careless(self: Any, fails: bool = False) -> str:
     note(self, "started")
     self.checkpoint({"some": "state"})
@@ -61,7 +61,7 @@ def careless(self: Any, fails: bool = False) -> str:
     return "done"
 
 
-@app.task(base=BalancedTask, bind=True, name="hostile.swallows", checkpoints=True)
+@app.task(shared=False, base=BalancedTask, bind=True, name="hostile.swallows", checkpoints=True)
 def swallows(self: Any, steps: int) -> int:
     """Catches everything that is raised in it, so it can leave only when its author lets it."""
     note(self, "started")
@@ -74,6 +74,6 @@ def swallows(self: Any, steps: int) -> int:
     return steps
 
 
-@app.task(base=BalancedTask, bind=True, name="hostile.boasts", checkpoints=True)
+@app.task(shared=False, base=BalancedTask, bind=True, name="hostile.boasts", checkpoints=True)
 def boasts(self: Any, share: Any) -> None:
     self.checkpoint({}, share=share)

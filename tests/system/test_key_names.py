@@ -47,7 +47,7 @@ def client() -> Iterator[Celery]:
         )
         install(app)
 
-        @app.task(base=BalancedTask, bind=True, name="tests.step", checkpoints=True, priority=3)
+        @app.task(shared=False, base=BalancedTask, bind=True, name="tests.step", checkpoints=True, priority=3)
         def step(self: Any, value: int, steps: int = 1) -> None:
             raise AssertionError("the client runs nothing")
 
