@@ -3,10 +3,12 @@
     python -m tests.system.chaos --tasks 400 --kills 12 --seed 1
 
 Chains, chords, retries and checkpointing tasks run on workers of two pools beside a real beat with
-the `adaptive` strategy. The last line is JSON. `lost` counts tasks that never ended; those of them
-that were in no queue and no worker's hands right after a kill are `lost_in_pop` (the broker's own
-BRPOP window), the rest are `lost_unexplained`. `committed_twice` counts by the fence's events,
-`finished_twice` by an independent ledger that a signal in the workers fills.
+the `adaptive` strategy. The last line is JSON. `lost` counts tasks that never ended.
+A journal of every push and every taking into `unacked` tells them apart: what was pushed, is in no
+queue and was never taken is `lost_in_pop` (the broker's own BRPOP window), the rest is
+`lost_unexplained`. `committed_twice` counts by the fence's events, `finished_twice` by an independent
+ledger that a signal in the workers fills. A worker that dies between that signal and its ack has its
+kept result told again without a run: `told_again`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import redis
 from celery import chord
 from redis.exceptions import RedisError
 
@@ -37,9 +40,9 @@ from balancer.routing import class_queue, direct_queue, lane_queue
 from tests.system.fleet import FleetUnderTest, fleet
 
 IDS = re.compile(rb'"id": ?"([0-9a-f-]{36})"')
+#: The same in what MONITOR says, where quotes are escaped once or twice.
+TOLD_IDS = re.compile(r'\\*"id\\*": ?\\*"([0-9a-f-]{36})')
 CLASSES = ("cpu-fast", "cpu-slow")
-#: Never set: waiting for it is a pause between two steps of the run.
-PAUSE = threading.Event()
 POOLS = ("prefork", "threads", "prefork", "threads", "prefork")
 
 
@@ -71,6 +74,7 @@ class Counts:
     stuck: list[list[str]] = field(default_factory=list)
     committed_twice: list[str] = field(default_factory=list)
     finished_twice: list[str] = field(default_factory=list)
+    told_again: list[str] = field(default_factory=list)
     bodies_repeated: int = 0
     copies_refused: int = 0
     keys_without_ttl: int = 0
@@ -86,7 +90,7 @@ class Chaos:
         self.counts = counts
         self.random = random.Random(counts.seed)
         self.names = [f"w{number}" for number in range(len(POOLS))]
-        self.journal: list[set[str]] = []
+        self.journal: dict[str, str] = {}
         self.over = threading.Event()
 
     def start(self, name: str) -> None:
@@ -100,7 +104,7 @@ class Chaos:
         shapes = (self._chain, self._chord, self._alone, self._retries)
         while sum(len(call.ids) for call in calls) < wanted:
             calls.append(self.random.choice(shapes)(self.random.randrange(1000)))
-            PAUSE.wait(0.01)
+            self.over.wait(0.01)
         return calls
 
     def _chain(self, number: int) -> Expected:
@@ -198,10 +202,6 @@ class Chaos:
                 self._freeze(name, self.random.uniform(0.5, 14))
 
     def _kill(self, name: str) -> None:
-        group = self.fleet.processes[name].pid
-        os.killpg(group, signal.SIGSTOP)
-        PAUSE.wait(0.1)  # what others have just popped is in their hands by now
-        self.journal.append(self.seen())
         self.fleet.kill(name)
         self.counts.kills += 1
 
@@ -210,6 +210,16 @@ class Chaos:
         self.over.wait(seconds)
         os.killpg(self.fleet.processes[name].pid, signal.SIGCONT)
         self.counts.freezes += 1
+
+    def watch(self) -> None:
+        """Keep for each task whether its message was last pushed or taken, until the run is over."""
+        with redis.Redis.from_url(self.fleet.url) as client, client.monitor() as monitor:
+            while not self.over.is_set():
+                told = str(monitor.next_command()["command"])
+                pushed = told.startswith(("LPUSH", "RPUSH", "lpush", "rpush"))
+                if pushed or told[:12].lower() == "hset unacked":
+                    for task_id in TOLD_IDS.findall(told):
+                        self.journal[task_id] = "pushed" if pushed else "taken"
 
     def seen(self) -> set[str]:
         """Ids of every task whose message lies in a queue or in a worker's hands."""
@@ -227,7 +237,7 @@ class Chaos:
         """Wait while calls end; returns those that have not when nothing happened for `patience_s`."""
         left, since = calls, time.monotonic()
         while left and time.monotonic() - since < patience_s:
-            PAUSE.wait(0.5)
+            self.over.wait(0.5)
             still = [call for call in left if not call.result.ready()]
             if len(still) < len(left) or self.seen():
                 since = time.monotonic()
@@ -245,12 +255,15 @@ class Chaos:
         counts.stuck = [[self._story(i) for i in call.ids] for call in left]
         for task_id in (i for call in left for i in self._stuck(call)):
             counts.lost += 1
-            if any(task_id not in seen for seen in self.journal if self._was_out(task_id)):
+            if self.journal.get(task_id) == "pushed" and task_id not in self.seen():
                 counts.lost_in_pop += 1
             else:
                 counts.lost_unexplained.append(task_id)
         ids = [i for call in calls for i in call.ids]
-        counts.finished_twice = [i for i in ids if self.fleet.finishes(i) > 1]
+        twice = [i for i in ids if self.fleet.finishes(i) > 1]
+        logs = "".join((self.fleet.logs / f"{name}.log").read_text() for name in self.names)
+        counts.told_again = [i for i in twice if f"task {i} had committed" in logs]
+        counts.finished_twice = [i for i in twice if i not in counts.told_again]
         self._count_events(set(ids))
         client = self.fleet.client
         counts.keys_without_ttl = sum(
@@ -272,12 +285,9 @@ class Chaos:
         return (
             f"{task_id}: result {json.loads(raw)['status'] if raw else 'none'}, finished "
             f"{self.fleet.finishes(task_id)} times, fence {fence.get('state')} {fence.get('g')} by "
-            f"{fence.get('worker')}, {'out' if task_id in self.seen() else 'in no queue or hand'}"
+            f"{fence.get('worker')}, {'there' if task_id in self.seen() else 'in no queue or hand'}, "
+            f"last {self.journal.get(task_id, 'never pushed')}"
         )
-
-    def _was_out(self, task_id: str) -> bool:
-        """No worker ever began it, or none that has it now: only then can a pop have lost it."""
-        return self.fleet.fence(task_id).get("state") in (None, "free")
 
     def _count_events(self, ids: set[str]) -> None:
         successes: Counter[str] = Counter()
@@ -304,24 +314,14 @@ def run(options: argparse.Namespace, under_test: FleetUnderTest, tasks: Any) -> 
     began = time.monotonic()
     for name in chaos.names:
         chaos.start(name)
-    under_test.run(
-        "beat",
-        "beat",
-        "-l",
-        "info",
-        "-s",
-        str(under_test.logs / "schedule"),
-        "--check-interval",
-        "1",
-        "--balancer-strategy",
-        options.strategy,
-        "--db-path",
-        "",
-    )
+    schedule = str(under_test.logs / "schedule")
+    beat = ["beat", "-l", "info", "-s", schedule, "--check-interval", "1", "--db-path", ""]
+    under_test.run("beat", *beat, "--balancer-strategy", options.strategy)
     under_test.ready(*chaos.names)
     every_s = options.tasks * 0.08 / max(1, options.kills)
     threads = [
         threading.Thread(target=chaos.move_about),
+        threading.Thread(target=chaos.watch),
         threading.Thread(target=chaos.disturb, args=(options.kills, every_s)),
     ]
     for thread in threads:
@@ -329,7 +329,7 @@ def run(options: argparse.Namespace, under_test: FleetUnderTest, tasks: Any) -> 
     try:
         calls = chaos.publish(options.tasks)
         counts.calls, counts.tasks = len(calls), sum(len(call.ids) for call in calls)
-        threads[1].join(timeout=options.tasks * 0.3 + 60)
+        threads[2].join(timeout=options.tasks * 0.3 + 60)
         left = chaos.wait(calls, patience_s=20)
     finally:
         chaos.over.set()
