@@ -190,7 +190,9 @@ class RedisFleetStore:
         """Keep `document` under `fence`; `False` when a later holder of the lease has written."""
         text = write(dict(document), "memory")
         with _answering("save the memory"):
-            return bool(self._connection.script("save_memory")([self._connection.keys.memory], [text, fence]))
+            keys = self._connection.keys
+            script = self._connection.script("save_memory")
+            return bool(script([keys.memory, keys.lease_fence], [text, fence]))
 
     def _set_aside(self, found: Sequence[SetAside]) -> None:
         asides.push(self._connection.client, self._connection.keys, found, self._now())
