@@ -46,6 +46,7 @@ def demo(json_file: Path | None, **given: Any) -> None:
     from balancer.demo.stage import Options
     from balancer.demo.whole import whole
 
+    _writable(given["folder"], json_file)
     try:
         options = Options(**given)
         found = whole(import_module(APP).make_app, APP, options, Console())
@@ -60,3 +61,13 @@ def demo(json_file: Path | None, **given: Any) -> None:
         json_file.write_text(text + "\n")
     click.echo(text)
     sys.exit(0 if not (found["lost"] or found["finished_twice"] or found["failed"]) else 1)
+
+
+def _writable(folder: Path, json_file: Path | None) -> None:
+    """Refuse places that cannot be written before anything starts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if json_file is not None:
+            json_file.touch()
+    except OSError as error:
+        raise click.UsageError(f"cannot write there: {error}") from error

@@ -101,3 +101,17 @@ def test_no_process_outlives_the_demo(tmp_path: Path, number: signal.Signals) ->
         process.send_signal(number)
         wait_until(lambda: not alive(family), f"all {len(family)} processes are gone", timeout_s=30)
         assert process.wait(timeout=10) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("option", ["--keep", "--json"])
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, option: str) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "--keep", str(tmp_path), option, str(blocked / "below")],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"cannot write there: [Errno 20] Not a directory: '{blocked / 'below'}'" in done.stderr
+    assert list(tmp_path.iterdir()) == [blocked]
