@@ -24,6 +24,15 @@ WINDOW: Final = 50
 
 
 @dataclass(slots=True, kw_only=True)
+class LeaseBoard:
+    """What several `InMemoryLease` share: who holds it until when, and how many held it."""
+
+    holder: str | None = None
+    until: float = 0.0
+    holders: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class InMemoryFleet:
     """The world. `waiting` holds each queue's messages in the order in which they are served."""
 
@@ -33,6 +42,7 @@ class InMemoryFleet:
     waiting: dict[str, list[QueuedTask]] = field(default_factory=dict)
     put_at: dict[str, float] = field(default_factory=dict)
     set_aside: list[SetAside] = field(default_factory=list)
+    board: LeaseBoard = field(default_factory=LeaseBoard)
 
     def report(self, worker: Worker) -> None:
         """A worker's beat, now."""
@@ -130,7 +140,8 @@ class InMemoryFleetStore:
         return None if self.memory is None else self.memory[0]
 
     def save_memory(self, document: Mapping[str, Any], fence: int) -> bool:
-        if self.memory is not None and self.memory[1] > fence:
+        written = 0 if self.memory is None else self.memory[1]
+        if max(written, self.fleet.board.holders) > fence:
             return False
         self.memory = (dict(document), fence)
         return True
@@ -191,15 +202,6 @@ class InMemoryHandOver:
             messages.remove(task)
             self.fleet.put(replace(task, queue=move.target_queue))
         return len(chosen)
-
-
-@dataclass(slots=True, kw_only=True)
-class LeaseBoard:
-    """What several `InMemoryLease` share: who holds it until when, and how many held it."""
-
-    holder: str | None = None
-    until: float = 0.0
-    holders: int = 0
 
 
 class InMemoryLease:

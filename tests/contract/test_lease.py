@@ -47,3 +47,14 @@ def test_a_holder_that_overslept_does_not_disturb_the_next(world: World) -> None
     first.release()
     assert first.acquire() is None
     assert (first.holder() or "").startswith("beat2")
+
+
+def test_a_lapsed_holder_cannot_save_once_another_has_taken_the_lease(world: World) -> None:
+    first, second = world.lease("beat1"), world.lease("beat2")
+    old = first.acquire()
+    world.lapse()
+    new = second.acquire()
+    assert old is not None
+    assert new is not None
+    assert not world.store.save_memory({"late": True}, fence=old)
+    assert world.store.save_memory({"new": True}, fence=new)

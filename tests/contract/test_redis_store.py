@@ -239,10 +239,3 @@ def test_a_stranded_message_of_no_known_lane_is_told_once(world: RedisWorld) -> 
         assert world.handover.return_stranded(["bal.worker.gone"]) == 0
     (told,) = (json.loads(raw) for raw in world.client.lrange(world.keys.asides, 0, -1))
     assert (told["source"], told["reason"]) == ("queue bal.worker.gone", "a message of no known lane stays")
-
-
-def test_a_lapsed_holder_cannot_save_once_another_has_taken_the_lease(world: RedisWorld) -> None:
-    client, keys = world.connection.client, world.connection.keys
-    client.set(keys.lease_fence, 2)
-    assert not world.store.save_memory({"late": True}, fence=1)
-    assert world.store.save_memory({"new": True}, fence=2)

@@ -11,7 +11,6 @@ from balancer.adapters.in_memory import (
     InMemoryFleetStore,
     InMemoryHandOver,
     InMemoryLease,
-    LeaseBoard,
     priority_step,
 )
 from balancer.adapters.message_head import read_head
@@ -77,7 +76,7 @@ class TwinWorld:
         self.twin = InMemoryFleetStore(self.fleet, heartbeat_ttl_s=TTL_S)
         self.twin_handover = InMemoryHandOver(self.fleet)
         self.commands = self.twin_handover.commands
-        self.board = LeaseBoard()
+        self.board = self.fleet.board
         self.store: FleetStore = self.twin
         self.handover: HandOver = self.twin_handover
 

@@ -83,7 +83,7 @@ def rig(moves: Sequence[Move] = (), *, on_wait: Callable[[float], None] | None =
     world = InMemoryFleet()
     store = InMemoryFleetStore(world)
     made = Rig(world=world, store=store, handover=InMemoryHandOver(world), ledger=InMemoryLedger(),
-               clock=InMemoryClock(world.now, on_wait), board=LeaseBoard(),
+               clock=InMemoryClock(world.now, on_wait), board=world.board,
                strategy=strategy or Scripted(moves=tuple(moves)), settings=settings)
     resnet = lane("resnet", 0)
     world.lanes[resnet.queue] = resnet.profile
