@@ -16,7 +16,7 @@ from balancer.adapters.redis_connection import Connection, load_script
 from balancer.errors import StoreError
 from balancer.model import Event
 
-Verdict = Literal["taken", "answer", "held", "stale", "done"]
+Verdict = Literal["taken", "answer", "held", "stale", "done", "cancelled"]
 Closed = Literal["closed", "none", "committed", "elsewhere"]
 
 #: How long a fence or a checkpoint that nobody comes back to is kept (s): seven days.
@@ -39,6 +39,7 @@ class Claim:
     at: float
     same_tag: bool
     kept: bytes = b""
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +93,15 @@ class Fence:
         `nonce` is the run's own: a claim that is repeated with it is the same claim.
         """
         keys = self.connection.keys
-        verdict, token, at, same, kept = self._run(
+        verdict, token, at, same, kept, suspect = self._run(
             "claim",
-            [keys.fence(delivery.task_id), keys.alive, keys.state(delivery.task_id), keys.events],
+            [
+                keys.fence(delivery.task_id),
+                keys.alive,
+                keys.state(delivery.task_id),
+                keys.events,
+                keys.cancelled,
+            ],
             [
                 delivery.generation,
                 self.owner,
@@ -104,6 +111,7 @@ class Fence:
                 self.worker,
                 nonce,
                 RUNNING_TTL_S,
+                delivery.task_id,
             ],
         )
         return Claim(
@@ -112,6 +120,7 @@ class Fence:
             at=float(at),
             same_tag=bool(same),
             kept=bytes(kept),
+            suspect=bool(suspect),
         )
 
     def commit(

@@ -90,6 +90,15 @@ class Keys:
     def routed(self) -> str:
         return self.ours("routed")
 
+    @property
+    def cancelled(self) -> str:
+        """Task ids that were cancelled for good, wherever their messages are."""
+        return self.ours("cancelled")
+
+    def held(self, instance: str) -> str:
+        """The delivery tags that one worker holds; with `alive` it says what a dead one held."""
+        return self.ours("held", instance)
+
     def order(self, hardware_class: str) -> str:
         return self.ours("order", hardware_class)
 

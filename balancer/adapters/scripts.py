@@ -1,7 +1,9 @@
 """Runs the Lua scripts of `balancer/adapters/lua`, one verb a file.
 
-Each script's head names its purpose, its KEYS and ARGV and what it returns. Scripts are sent by
-their hash; a server that does not know it (a restart, a failover to a replica) gets the text.
+Each script's head names its purpose, its KEYS and ARGV and what it returns. A first line
+`-- uses: claim ack` puts `lua/parts/claim.lua` and `ack.lua`, each one local function, before it.
+Scripts are sent by their hash; a server that does not know it (a restart, a failover to a replica)
+gets the text.
 """
 
 from __future__ import annotations
@@ -10,9 +12,13 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redis.exceptions import NoScriptError
+
+
+#: How the first line of a script that is built of parts begins.
+USES: Final = "-- uses:"
 
 
 class Script(Protocol):
@@ -24,7 +30,13 @@ class Script(Protocol):
 @cache
 def script_text(name: str) -> tuple[str, str]:
     """The text of `lua/<name>.lua` and its SHA-1. Raises `FileNotFoundError` for an unknown name."""
-    text = files("balancer.adapters").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    place = files("balancer.adapters").joinpath("lua")
+    text = place.joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    if text.startswith(USES):
+        parts = text.partition("\n")[0].removeprefix(USES).split()
+        text = "".join(
+            [*(place.joinpath("parts", f"{part}.lua").read_text(encoding="utf-8") for part in parts), text]
+        )
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 

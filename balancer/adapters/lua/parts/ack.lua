@@ -1,0 +1,41 @@
+-- Ends a delivery whose claim was taken with it; where the run had not been committed, this commits it.
+--   ack(fence, state, want, events, unacked, unacked_index, held, ask) → answer
+-- Names of keys are whole; held is the set of deliveries of the worker that acknowledges.
+-- ask  token (of the claim), tag, owner (instance), ttl (s, of a done fence),
+--      event (RunFinished document with "outcome":"success" in it, told when this is the commit;
+--      "" where the run's end was told already)
+-- Answers
+--   1  the run was ours: it has ended, and its delivery is gone
+--   0  another run has the task, or it was ended from outside: only our delivery is gone
+--   2  another run has the task under this very tag: the entry backs it and stays
+-- Sent again because its answer was lost, it changes nothing more and says the same.
+local function ack(fence, state, want, events, unacked, unacked_index, held, ask)
+  local record = redis.call('HMGET', fence, 'claim', 'state', 'tag', 'owner')
+  local claimed, stage, tag, owner = record[1], record[2], record[3], record[4]
+  local ours = claimed == ask.token
+  local answer = 1
+  if not ours and stage then
+    answer = 0
+    if claimed and tag == ask.tag and (stage == 'run' or stage == 'fin') then answer = 2 end
+  end
+  if answer == 2 then
+    if owner ~= ask.owner then redis.call('SREM', held, ask.tag) end
+  else
+    redis.call('HDEL', unacked, ask.tag)
+    redis.call('ZREM', unacked_index, ask.tag)
+    redis.call('SREM', held, ask.tag)
+  end
+  if stage == 'done' and ours then return 1 end
+  if answer == 1 and stage then
+    redis.call('HSET', fence, 'state', 'done')
+    if stage == 'fin' then redis.call('HDEL', fence, 'value') end
+    redis.call('EXPIRE', fence, ask.ttl)
+    redis.call('DEL', state, want)
+  end
+  if ask.event ~= '' then
+    local event = ask.event
+    if answer ~= 1 then event = string.gsub(event, '"outcome":"success"', '"outcome":"stale"', 1) end
+    redis.call('XADD', events, 'MAXLEN', '~', 200000, '*', 'e', event)
+  end
+  return answer
+end
