@@ -30,6 +30,9 @@ PREFIX: Final = "balancer_"
 #: Strategies that come with the package.
 STRATEGIES: Final = ("static", "fixed", "adaptive", "priced")
 
+#: Which running tasks are interrupted when they move, and not waited for (`balancer.decide.way_out`).
+PREEMPT: Final = ("restartable", "always", "never")
+
 #: Least distance of the two thresholds (utilization): closer, every worker is over or under.
 LEAST_SEPARATION: Final = 0.05
 
@@ -94,6 +97,15 @@ class Settings:
         30.0, "Seconds before the same task moves again; doubles with each move", low=0, high=86400, unit="s")
     move_timeout: float = option(
         60.0, "Seconds before a move that nobody answered is stale", low=0.1, high=86400, unit="s")
+    preempt: str = option(
+        "restartable", "Running tasks that are interrupted to move: those that cannot checkpoint but may be "
+        "restarted, always (checkpointing ones, too), never", choices=PREEMPT)
+    preempt_grace: float = option(
+        1.0, "Seconds before the process of a pre-empted task that does not leave is killed",
+        low=0.05, high=3600, unit="s")
+    drain_on_stop: bool = option(
+        True, "A worker that is told to stop hands on what it holds, and lets running tasks leave at a "
+        "checkpoint")
     handover_cost: float = option(
         0.1, "Seconds a hand-over is assumed to cost until moves were measured", low=0, high=3600, unit="s")
     heartbeat_interval: float = option(
@@ -199,7 +211,7 @@ def describe() -> tuple[OptionRow, ...]:
     rows = []
     for f in fields(Settings):
         low, high = f.metadata["low"], f.metadata["high"]
-        limits = "" if low is None else f"{_plain(low)} – {_plain(high)}"
+        limits = ", ".join(f.metadata["choices"]) if low is None else f"{_plain(low)} – {_plain(high)}"
         default = {} if _kind(f.name) == "Mapping" else f.default
         rows.append(OptionRow(name=f.name, kind=_kind(f.name), default=default, limits=limits,
                               unit=f.metadata["unit"], help=f.metadata["help"], seed=f.metadata["seed"]))
@@ -232,6 +244,8 @@ def _value(f: Field[Any], value: Any) -> Any:
     if kind == "Mapping":
         return MappingProxyType({"tasks": as_tasks, "hints": as_hints}.get(f.name, as_mapping)(where, value))
     text = as_text(where, value)
+    if (choices := f.metadata["choices"]) and text not in choices:
+        raise SettingError(f"{where} = {value!r}: must be one of {', '.join(choices)}{near(text, choices)}")
     if f.name == "strategy" and text not in STRATEGIES and not _IMPORT_PATH.match(text):
         raise SettingError(f"{where} = {value!r}: must be one of {', '.join(STRATEGIES)} or an import path "
                            f"such as 'proj.policy:Mine'{near(text, STRATEGIES)}")

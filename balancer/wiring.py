@@ -15,7 +15,7 @@ from typing import Any, Final
 from celery import Celery
 
 from balancer.adapters.redis_connection import Connection, connect
-from balancer.adapters.redis_handover import RedisHandOver
+from balancer.adapters.redis_handover import Control, RedisHandOver
 from balancer.adapters.redis_lease import RedisLease
 from balancer.adapters.redis_store import RedisFleetStore
 from balancer.adapters.system_clock import SystemClock
@@ -98,12 +98,13 @@ def ports_over(app: Celery, connection: Connection, settings: Settings) -> Ports
     # DuckDB takes a while to load, and a worker, which comes here for its settings, has no ledger.
     from balancer.adapters.duckdb_ledger import DuckDBLedger
 
-    def ask(worker: str, arguments: dict[str, Any]) -> None:
-        app.control.broadcast("balancer_relinquish", arguments=arguments, destination=[worker], reply=False)
+    def command(name: str) -> Control:
+        return lambda worker, arguments: app.control.broadcast(
+            name, arguments=arguments, destination=[worker], reply=False)
 
     return Ports(
         store=RedisFleetStore(connection, heartbeat_ttl_s=settings.heartbeat_ttl),
-        handover=RedisHandOver(connection, ask),
+        handover=RedisHandOver(connection, command("balancer_relinquish"), command("balancer_preempt")),
         lease=RedisLease(connection, holder=identity(), ttl_s=lease_ttl_s(settings)),
         ledger=DuckDBLedger(settings.db_path, settings.ledger_backlog),
         clock=SystemClock(),

@@ -162,10 +162,10 @@ class InMemoryHandOver:
         self.requested.append(move)
         if move.kind == "running":
             self._wants[move.task_id] = (move, self.fleet.now + timeout_s)
-        elif move.kind == "reserved":
+        if move.kind == "reserved" or move.preempt:
             arguments = {"move_id": move.move_id, "task_id": move.task_id, "queue": move.target_queue}
             self._control(move.source, arguments)
-        elif move.source != move.target_queue:
+        if move.kind == "queued" and move.source != move.target_queue:
             return self._move(move)
         return 0
 

@@ -1,4 +1,5 @@
-"""Makes moves happen: queued messages by Lua, reserved ones by a command, running ones by a wish.
+"""Makes moves happen: queued messages by Lua, reserved ones by a command, running ones by a wish
+and, where they are to be interrupted, a command that points at it.
 
 Implements `ports.HandOver`. What moves here at once moves inside one script, so that a message
 is always in exactly one list; a priority list's messages go to the same priority list of the
@@ -29,16 +30,17 @@ SEARCHED: Final = 2_000
 #: Of these, read at once.
 PAGE: Final = 250
 
-#: Sends a command to one worker: its name and the arguments of `balancer_relinquish`.
+#: Sends a command to one worker: its name and the arguments (`balancer_relinquish`, `balancer_preempt`).
 Control = Callable[[str, dict[str, Any]], None]
 
 
 class RedisHandOver:
     """`ports.HandOver` over Redis and a worker's remote control."""
 
-    def __init__(self, connection: Connection, control: Control) -> None:
+    def __init__(self, connection: Connection, control: Control, preempt: Control | None = None) -> None:
         self._connection = connection
         self._control = control
+        self._preempt = preempt
         self._asides = Asides()
         self._pace = Pace(size=100, low=20, high=2_000)
 
@@ -50,8 +52,10 @@ class RedisHandOver:
                 return self._move_one(move) if move.task_id else self._move_many(move)
             if move.kind == "running":
                 self._want(move, timeout_s)
+                if move.preempt and self._preempt is not None:
+                    self._command(move, self._preempt)
             else:
-                self._command(move)
+                self._command(move, self._control)
         except (RedisError, OSError) as error:
             raise StoreError(f"move {move.move_id} could not be asked for: {error}") from error
         return 0
@@ -100,10 +104,10 @@ class RedisHandOver:
             pipe.pexpire(key, max(1, round(timeout_s * 1000)))
             pipe.execute()
 
-    def _command(self, move: Move) -> None:
+    def _command(self, move: Move, control: Control) -> None:
         arguments = {"move_id": move.move_id, "task_id": move.task_id, "queue": move.target_queue}
         try:
-            self._control(move.source, arguments)
+            control(move.source, arguments)
         except Exception as error:  # whatever the broker's client raises: the move was not asked for
             raise StoreError(f"worker {move.source} could not be told: {error}") from error
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from balancer.decide.estimate import seconds, speed_of
 from balancer.decide.situation import Situation
 from balancer.decide.slots import remaining_s, whole_s
+from balancer.decide.way_out import way_out
 from balancer.model import Fleet, HeldTask, MoveKind, Order, QueuedTask, TaskProfile, Worker
 from balancer.routing import class_queue, direct_queue
 
@@ -37,7 +38,7 @@ def migratable_tasks(
     """What could leave `worker`, the cheapest to move first: queued, reserved, then running tasks.
 
     Queued are those read at the heads of its direct queue, of its class queue and, by `orders`, of
-    the lanes that only its class serves. Running are those that checkpoint. Tasks of a profile
+    the lanes that only its class serves. Running are those that have a way out. Tasks of a profile
     that the fleet does not know are left alone: nobody knows what they need. `slots` by hardware
     class may be given to a caller of many workers, which then counts them once.
     """
@@ -47,7 +48,7 @@ def migratable_tasks(
     yield from _reserved(worker, situation, profiles)
     for held in worker.running:
         profile = profiles.get(held.profile)
-        if profile is not None and (profile.migratable or held.checkpoints):
+        if profile is not None and way_out(held, profile, worker, situation.settings.preempt):
             yield _held(held, profile, "running", worker, 0.0)
 
 

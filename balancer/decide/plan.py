@@ -14,6 +14,7 @@ from balancer.decide.history import TaskMoves
 from balancer.decide.load import known_dimensions
 from balancer.decide.projection import Projection
 from balancer.decide.situation import Situation, Suggestions
+from balancer.decide.way_out import WayOut, way_out
 from balancer.model import Fleet, HeldTask, Move, Rejected, Worker
 from balancer.routing import is_class_queue, is_lane, strike_reason, unfit_reason
 
@@ -95,11 +96,19 @@ class _Gate:
         """Book the move, cut to the slots there are when it is of many messages."""
         if move.count > 1 and self._worker(move.target) is not None:
             move = replace(move, count=min(move.count, self._projection.free(move.target)))
+        if move.kind == "running" and (source := self._worker(move.source)) is not None:
+            held = _find(source.running, move.task_id)
+            out = held and self._way_out(held, move.profile, source)
+            move = replace(move, preempt=out == "preempted")
         self._projection.book(move)
         return move
 
     def _worker(self, name: str) -> Worker | None:
         return self._workers.get(name)
+
+    def _way_out(self, held: HeldTask, profile: str, source: Worker) -> WayOut | None:
+        lane = self._lanes.get(profile)
+        return way_out(held, lane.profile if lane else None, source, self._situation.settings.preempt)
 
     def _switched_off(self, move: Move) -> Refusal | None:
         if self._situation.settings.enable_task_migration:
@@ -122,9 +131,8 @@ class _Gate:
         held = _find(source.running if move.kind == "running" else source.reserved, move.task_id)
         if held is None:
             return "not there", f"{move.source} does not hold the task as {move.kind}"
-        lane = self._lanes.get(move.profile)
-        if move.kind == "running" and not (held.checkpoints or (lane and lane.profile.migratable)):
-            return "not migratable", "the task runs and does not checkpoint"
+        if move.kind == "running" and self._way_out(held, move.profile, source) is None:
+            return "not migratable", "the task runs, does not checkpoint and cannot be interrupted there"
         return None
 
     def _target(self, move: Move) -> Refusal | None:

@@ -20,6 +20,7 @@ from balancer.decide.estimate import speed_of
 from balancer.decide.plan import move_id, world_changed
 from balancer.decide.situation import Situation
 from balancer.decide.slots import expected_s
+from balancer.decide.way_out import way_out
 from balancer.model import HeldTask, Move, Rejected, Score, TaskProfile, Worker
 from balancer.routing import direct_queue, strike_reason, unfit_reason
 
@@ -142,8 +143,8 @@ def _stays(r: Rescue, situation: Situation) -> Refusal | None:
     at, cooldown_s = situation.fleet.at, situation.settings.move_cooldown
     if any(move.task_id == r.task.task_id for move in situation.in_flight):
         return "in flight", "the task is already being moved"
-    if not (r.profile.migratable or r.task.checkpoints):
-        return "not migratable", "the task does not checkpoint"
+    if way_out(r.task, r.profile, r.source, situation.settings.preempt) is None:
+        return "not migratable", "the task does not checkpoint and cannot be interrupted there"
     ran_s, young_s = at - (r.task.started_at or at), min(cooldown_s, YOUNG_SHARE * r.whole_s)
     if ran_s < young_s:
         return "young", f"runs for {ran_s:.1f} s; is left alone for {young_s:.1f} s"

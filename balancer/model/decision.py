@@ -101,7 +101,8 @@ class Move:
     """One task to be moved. `source` and `target` are worker names or, for queued work, queues.
 
     `target_queue` is where the message goes; `count` is more than one only for queued work
-    that is moved without choosing ids (then `task_id` is empty).
+    that is moved without choosing ids (then `task_id` is empty). With `preempt` a running task is
+    interrupted where it is; without, it leaves at its next checkpoint.
     """
 
     move_id: str
@@ -116,6 +117,7 @@ class Move:
     at: float
     proactive: bool = False
     count: int = 1
+    preempt: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

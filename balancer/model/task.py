@@ -38,11 +38,6 @@ class TaskProfile:
     restartable: bool = False
     expected_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
-    @property
-    def migratable(self) -> bool:
-        """Whether a running task of this profile may leave its worker at a checkpoint."""
-        return self.checkpoints
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldTask:

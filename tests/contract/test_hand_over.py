@@ -75,6 +75,18 @@ def test_a_running_task_finds_the_wish_until_it_is_cancelled(world: World) -> No
     assert world.want("t") is None
 
 
+def test_a_task_that_is_to_be_interrupted_finds_the_wish_and_its_worker_is_told(world: World) -> None:
+    wish = move("running", "a@host", LANE, task_id="t", move_id="m1", preempt=True)
+    assert world.handover.request(wish, 60) == 0
+    assert world.want("t") == ("m1", LANE)
+    assert world.commands == [("a@host", {"move_id": "m1", "task_id": "t", "queue": LANE})]
+
+
+def test_a_task_that_leaves_at_a_checkpoint_is_not_asked_of_its_worker(world: World) -> None:
+    world.handover.request(move("running", "a@host", LANE, task_id="t", move_id="m1"), 60)
+    assert world.commands == []
+
+
 def test_a_later_wish_replaces_and_an_older_cancel_does_not_touch_it(world: World) -> None:
     old = move("running", "a@host", LANE, task_id="t", move_id="m1")
     world.handover.request(old, 60)

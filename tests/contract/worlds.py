@@ -123,7 +123,11 @@ class RedisWorld:
         self.client, self.keys = connection.client, connection.keys
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.store: FleetStore = RedisFleetStore(connection, heartbeat_ttl_s=TTL_S)
-        self.handover: HandOver = RedisHandOver(connection, lambda w, a: self.commands.append((w, a)))
+
+        def tell(worker: str, arguments: dict[str, Any]) -> None:
+            self.commands.append((worker, arguments))
+
+        self.handover: HandOver = RedisHandOver(connection, tell, tell)
 
     def report(self, worker: Worker) -> None:
         redis_beats.publish(
