@@ -1,8 +1,8 @@
 """The fence in Redis: one record a task, so that no stale copy runs or finishes.
 
-Typed wrappers over `lua/claim.lua`, `commit.lua`, `settle.lua`, `release.lua`, `close.lua`,
-`checkpoint.lua` and `relinquish.lua`. Each may be sent again when its answer was lost. Used in a
-worker's pool process and in its main process.
+Typed wrappers over `lua/claim.lua`, `begin.lua`, `commit.lua`, `finish.lua`, `settle.lua`,
+`release.lua`, `close.lua`, `checkpoint.lua` and `relinquish.lua`. Each may be sent again when its
+answer was lost. Used in a worker's pool process and in its main process.
 """
 
 from __future__ import annotations
@@ -53,13 +53,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One delivery of a task: its generation (nesting, retries, epoch) and the broker's tag."""
+    """One delivery of a task: its generation (nesting, retries, epoch) and the broker's tag.
+
+    `claim` is the token of a claim that was taken with it, "" where its run claims it.
+    """
 
     task_id: str
     nesting: int
     retries: int
     epoch: int
     tag: str
+    claim: str = ""
 
     @property
     def generation(self) -> str:
@@ -81,7 +85,17 @@ class Fence:
         self.worker = worker
         self.fence_ttl_s = max(1, int(fence_ttl_s))
         self.heartbeat_ttl_s = heartbeat_ttl_s
-        names = ("claim", "commit", "settle", "release", "close", "checkpoint", "relinquish")
+        names = (
+            "claim",
+            "begin",
+            "commit",
+            "finish",
+            "settle",
+            "release",
+            "close",
+            "checkpoint",
+            "relinquish",
+        )
         self._scripts = {name: load_script(connection.client, name) for name in names}
 
     def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
@@ -122,6 +136,34 @@ class Fence:
             kept=bytes(kept),
             suspect=bool(suspect),
         )
+
+    def begin(self, task_id: str, token: str) -> bool:
+        """Note that the body of a claimed run begins. `False`: the claim does not hold any more."""
+        return bool(self._run("begin", [self.connection.keys.fence(task_id)], [token]))
+
+    def finish(
+        self,
+        task_id: str,
+        token: str,
+        *,
+        key: str | bytes,
+        document: str | bytes,
+        expires_s: int,
+        told: str,
+        refused: str,
+    ) -> Literal["stored", "refused", "occupied"]:
+        """Commit a run and store its result under `key`, in this Redis, in one step.
+
+        `told` and `refused` are the documents of its `RunFinished`. "occupied": there is a result that
+        this one may not simply replace, and nothing was done.
+        """
+        keys = self.connection.keys
+        answer = self._run(
+            "finish",
+            [keys.fence(task_id), keys.events, keys.state(task_id), keys.want(task_id), key],  # type: ignore[list-item]
+            [token, self.fence_ttl_s, document, expires_s, told, refused],
+        )
+        return ("refused", "stored", "occupied")[answer]  # type: ignore[return-value]
 
     def commit(
         self,
@@ -216,7 +258,7 @@ class Fence:
     def relinquish(self, delivery: Delivery, queue: str, event: Event, *, token: str | None) -> str:
         """Push the delivery, rewritten, to the front of `queue`. Returns "moved", "fence" or "gone".
 
-        `token` of a running task; `None` for a reserved one. Raises `StoreError` when the kept
+        `token` of a running task; `None` for a reserved one, whose claim the delivery names. Raises `StoreError` when the kept
         message is not what kombu writes.
         """
         keys = self.connection.keys
@@ -235,16 +277,19 @@ class Fence:
                 lists[step],
                 keys.events,
                 keys.want(delivery.task_id),
+                keys.held(self.owner),
             ],
             [
                 "reserved" if token is None else "running",
                 delivery.generation,
-                token or "",
+                delivery.claim if token is None else token,
                 delivery.tag,
                 envelope,
                 delivery.next_generation(),
                 event_document(event),
                 ABANDONED_TTL_S,
+                keys.ours(""),
+                keys.sep,
             ],
         )
         return str(answer.decode())

@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import NoScriptError
 
-
 #: How the first line of a script that is built of parts begins.
 USES: Final = "-- uses:"
 

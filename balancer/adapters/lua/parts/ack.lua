@@ -2,18 +2,24 @@
 --   ack(fence, state, want, events, unacked, unacked_index, held, ask) → answer
 -- Names of keys are whole; held is the set of deliveries of the worker that acknowledges.
 -- ask  token (of the claim), tag, owner (instance), ttl (s, of a done fence),
---      event (RunFinished document with "outcome":"success" in it, told when this is the commit;
---      "" where the run's end was told already)
+--      event (RunFinished document with "outcome":"success" in it, told when this is the commit, or as
+--      "stale" when it was to be; "" where the run's end was told already),
+--      refused ("1": the run was refused, so this commits nothing: where there is no fence any more the
+--      entry stays, since whoever gets it next shall judge, and where the task is free it waits in a queue)
 -- Answers
 --   1  the run was ours: it has ended, and its delivery is gone
 --   0  another run has the task, or it was ended from outside: only our delivery is gone
---   2  another run has the task under this very tag: the entry backs it and stays
+--   2  the entry stays: another run has the task under this very tag
 -- Sent again because its answer was lost, it changes nothing more and says the same.
 local function ack(fence, state, want, events, unacked, unacked_index, held, ask)
   local record = redis.call('HMGET', fence, 'claim', 'state', 'tag', 'owner')
   local claimed, stage, tag, owner = record[1], record[2], record[3], record[4]
   local ours = claimed == ask.token
   local answer = 1
+  if ask.refused == '1' and (not stage or (ours and stage ~= 'done')) then
+    if stage == 'free' then redis.call('SREM', held, ask.tag) end
+    return 2
+  end
   if not ours and stage then
     answer = 0
     if claimed and tag == ask.tag and (stage == 'run' or stage == 'fin') then answer = 2 end
@@ -32,7 +38,7 @@ local function ack(fence, state, want, events, unacked, unacked_index, held, ask
     redis.call('EXPIRE', fence, ask.ttl)
     redis.call('DEL', state, want)
   end
-  if ask.event ~= '' then
+  if ask.event ~= '' and stage ~= 'fin' then
     local event = ask.event
     if answer ~= 1 then event = string.gsub(event, '"outcome":"success"', '"outcome":"stale"', 1) end
     redis.call('XADD', events, 'MAXLEN', '~', 200000, '*', 'e', event)
