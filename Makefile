@@ -19,12 +19,23 @@ FAILED := 'Installing failed, see above. It needs PyPI, or a mirror of it named 
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint clean broken
+# What `make chaos` runs; each seed is a run of its own.
+SEEDS     ?= 1
+TASKS     ?= 4000
+KILLS     ?= 20
+TRANSPORT ?= balanced-redis
+
+.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency clean broken
 
 help:
 	@echo 'make demo    watch a fleet of Celery workers balance itself, disturbed, for about two minutes'
 	@echo 'make test    run the tests'
 	@echo 'make lint    linter, types and the contracts between packages'
+	@echo 'make chaos   kill, freeze and cut off workers, beat and Redis under load; count what was lost or'
+	@echo '             ended twice. SEEDS="1 2 3" TASKS=4000 KILLS=20 TRANSPORT=balanced-redis|redis'
+	@echo 'make bench-overhead   throughput over plain Celery, results stored and ignored'
+	@echo 'make bench-handover   how long each kind of move takes, from the decision to the target'
+	@echo 'make bench-latency    idle dispatch at each priority, beside the stock transport'
 	@echo 'make clean   remove what these commands made, the environment too'
 	@echo 'make help    this list; variables: PYTHON=python3.12, ARGS="…"'
 
@@ -38,6 +49,18 @@ lint: $(VENV)/.dev
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
+
+chaos: $(VENV)/.dev
+	@$(PY) -m tests.chaos --seeds $(SEEDS) --tasks $(TASKS) --kills $(KILLS) --transport $(TRANSPORT) $(ARGS)
+
+bench-overhead: $(VENV)/.dev
+	@$(PY) -m tests.bench.overhead $(ARGS)
+
+bench-handover: $(VENV)/.dev
+	@$(PY) -m tests.bench.handover $(ARGS)
+
+bench-latency: $(VENV)/.dev
+	@$(PY) -m tests.bench.latency $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-out dist build

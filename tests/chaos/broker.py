@@ -1,0 +1,75 @@
+"""The Redis of a chaos run: killed, frozen and cut off, and its append-only file kept as the journal.
+
+The file holds every write in order. It is written anew now and then so that a restart loads little;
+what Redis then deletes stays in `kept`, as a second name of the same file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from tests.system.lasting_redis import LastingRedis
+from tests.waiting import wait_until
+
+#: A journal longer than this (bytes) is written anew before the next restart.
+REWRITE_BYTES: Final = 150_000_000
+
+
+class ChaosRedis(LastingRedis):
+    """A server with an append-only file that can be killed, frozen, cut off, and read afterwards."""
+
+    def start(self) -> None:
+        super().start()
+        with redis.Redis.from_url(self.url) as client:
+            client.config_set("auto-aof-rewrite-percentage", 0)
+        self.keep()
+
+    def kill(self) -> None:
+        """kill -9; what it had answered is in the file."""
+        self.keep()
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait(timeout=20)
+        self._process = None
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, number)
+
+    def shorten(self) -> None:
+        """Write the file anew when it has grown long, so that the next start need not load it all."""
+        live = self.folder / "appendonlydir"
+        if sum(path.stat().st_size for path in live.glob("*.incr.aof")) < REWRITE_BYTES:
+            return
+        with redis.Redis.from_url(self.url) as client:
+            client.bgrewriteaof()
+            wait_until(
+                lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the file is anew", 120
+            )
+        self.keep()
+
+    def keep(self) -> None:
+        """Give every piece of the file a second name that Redis does not know."""
+        kept = self.folder / "kept"
+        kept.mkdir(exist_ok=True)
+        for path in (self.folder / "appendonlydir").glob("*.incr.aof"):
+            if not (kept / path.name).exists():
+                os.link(path, kept / path.name)
+
+    def journal(self) -> list[Path]:
+        """The pieces of everything that was ever written, in order."""
+        self.keep()
+        pieces = (self.folder / "kept").glob("*.incr.aof")
+        return sorted(pieces, key=lambda path: int(path.name.split(".")[2]))
