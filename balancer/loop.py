@@ -25,6 +25,7 @@ from balancer.model import (
     Event,
     Fleet,
     Forecast,
+    GivenUp,
     Imbalance,
     MetricsTold,
     Migration,
@@ -292,6 +293,9 @@ class AdaptiveLoadBalancer:
                 except BalancerError as error:
                     self._standing = self._standing.with_aside(
                         SetAside(source=f"metrics of {event.worker}", reason=str(error)))
+            elif isinstance(event, GivenUp):
+                self._standing = self._standing.with_aside(
+                    SetAside(source=f"task {event.task_id}", reason=event.reason))
 
     def _price(self, fleet: Fleet) -> tuple[Order, ...]:
         now = self._standing.state
@@ -336,6 +340,8 @@ class AdaptiveLoadBalancer:
         if self.settings.dry_run:
             return
         self.ports.store.publish_orders(orders, self.settings.order_ttl)
+        if self.ports.recovery is not None:
+            self.ports.recovery.recover()
         served = {direct_queue(w.name) for w in fleet.workers}
         gone = {queue for queue, waiting in fleet.queues.items() if waiting and is_direct_queue(queue)}
         if stranded := sorted((gone | {direct_queue(name) for name in fleet.silent}) - served):

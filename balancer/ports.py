@@ -44,6 +44,13 @@ class HandOver(Protocol):
         """Send messages that wait in direct queues of workers that are gone back to their lanes."""
 
 
+class Recovery(Protocol):
+    """Gives back what dead workers held. Any worker does the same beside it."""
+
+    def recover(self) -> int:
+        """Look who is gone; returns how many deliveries went back to their queues."""
+
+
 class Lease(Protocol):
     """Only one balancer works at a time."""
 

@@ -112,10 +112,13 @@ class Settings:
         1.0, "Seconds between a worker's reports", low=0.05, high=60, unit="s")
     heartbeat_ttl: float = option(
         10.0, "Seconds after which a silent worker is taken for dead", low=0.5, high=3600, unit="s")
+    deaths_limit: int = option(
+        3, "Workers that may die while they run a task before it is set aside (`balancer failed`); 0: never",
+        low=0, high=1000)
     order_ttl: float = option(
         30.0, "Seconds a worker follows an order that is not renewed", low=1, high=86400, unit="s")
     visibility_timeout: float = option(
-        0.0, "Broker's visibility timeout for a balanced fleet; 0 leaves it as it is",
+        0.0, "Visibility timeout of a fleet whose workers all have the plug-in; 0 leaves the broker's",
         low=0, high=604800, unit="s")
     fence_ttl: float = option(
         86400.0, "Seconds a finished task's fence is remembered", low=60, high=2592000, unit="s")

@@ -11,20 +11,21 @@ from typing import Any
 from balancer import ledger_rows
 from balancer.decide.situation import Strategy
 from balancer.model import IN_FLIGHT, Decision, Event, Fleet, Migration, Move, Order, SetAside
-from balancer.ports import Clock, FleetStore, HandOver, Lease, Ledger
+from balancer.ports import Clock, FleetStore, HandOver, Lease, Ledger, Recovery
 from balancer.settings import Settings
 from balancer.state import State, migration_documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The world as the loop needs it (`balancer.ports`)."""
+    """The world as the loop needs it (`balancer.ports`); without `recovery`, workers alone recover."""
 
     store: FleetStore
     handover: HandOver
     lease: Lease
     ledger: Ledger
     clock: Clock
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from balancer.decide.situation import Strategy
 from balancer.errors import SettingError
 from balancer.loop import AdaptiveLoadBalancer
 from balancer.option_values import near
+from balancer.recovery import FleetRecovery
 from balancer.settings import PREFIX, STRATEGIES, Settings, from_sources
 from balancer.standing import Ports
 
@@ -108,4 +109,5 @@ def ports_over(app: Celery, connection: Connection, settings: Settings) -> Ports
         lease=RedisLease(connection, holder=identity(), ttl_s=lease_ttl_s(settings)),
         ledger=DuckDBLedger(settings.db_path, settings.ledger_backlog),
         clock=SystemClock(),
+        recovery=FleetRecovery(app, connection, settings),
     )

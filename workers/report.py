@@ -36,8 +36,18 @@ AGAIN: Final = 10
 WHENEVER: Final = 1e15
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """Who hears, in the report's thread, which lanes this worker can serve and what a report was told."""
+
+    lanes: Callable[[list[str]], None]
+    told: Callable[[redis_beats.Told], None]
+    #: A report older than this is one of the dead (s).
+    ttl_s: float
+
+
 class Report:
-    """Reports one worker each `interval_s`. `on_lanes` is called with the lanes it can serve."""
+    """Reports one worker each `interval_s`."""
 
     def __init__(
         self,
@@ -48,13 +58,13 @@ class Report:
         sampler: Any,
         consumer: Any,
         interval_s: float,
-        on_lanes: Callable[[list[str]], None],
+        listeners: Listeners,
     ) -> None:
         self.follower = follower
         self.description = description
         self.instance = instance
         self.consumer = consumer
-        self.on_lanes = on_lanes
+        self.listeners = listeners
         self._sampler = sampler
         self._memory = Memory()
         self._thread = threading.Thread(
@@ -79,7 +89,7 @@ class Report:
             # Its successor of the same name may have come already: only what is still ours goes.
             self.connection.script("forget_workers")(
                 [keys.alive, keys.workers, keys.beats, keys.holds],
-                [WHENEVER, worker, self.instance, self.description],
+                [WHENEVER, keys.held(""), worker, self.instance, self.description],
             )
         except (RedisError, BalancerError, OSError) as error:
             logger.warning("this worker's report is left to lapse: %s", error)
@@ -110,7 +120,7 @@ class Report:
         holds = documents.holds_document(running=running, reserved=reserved, health=health)
         again = memory.count % AGAIN == 1
         ticks = Pulse.current.ticks if Pulse.current is not None else 0
-        server_at = redis_beats.publish(
+        told = redis_beats.publish(
             self.connection.client,
             self.connection.keys,
             name=self.follower.worker,
@@ -120,9 +130,11 @@ class Report:
             holds=holds if again or holds != memory.holds else None,
             renew=held.deliveries(self.consumer),
             now=time.time(),
+            ttl_s=self.listeners.ttl_s,
         )
-        memory.clock = ServerClock(at=server_at)
+        memory.clock = ServerClock(at=told.at)
         memory.holds, memory.tasks = holds, (running, reserved)
+        self.listeners.told(told)
 
     def held(self) -> tuple[list[HeldTask], list[HeldTask]]:
         """What the last report said is running and reserved."""
@@ -142,7 +154,7 @@ class Report:
                 logger.warning("lane %r is left out: %s", queue, error)
         memory.revision = revision
         self.follower.view.lanes = lanes
-        self.on_lanes(self.follower.servable())
+        self.listeners.lanes(self.follower.servable())
 
     def _health(self) -> str:
         if self.follower.view.health == "draining" or Pulse.current is None:

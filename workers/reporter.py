@@ -15,6 +15,7 @@ from celery.utils.log import get_logger
 from celery.worker import state as worker_state
 
 from balancer import wiring
+from balancer.adapters import redis_beats
 from balancer.adapters.documents import description_document
 from balancer.adapters.redis_connection import connect
 from balancer.model import Hardware
@@ -26,7 +27,8 @@ from workers.balance import balance_declared
 from workers.lanes import LaneFollower
 from workers.publish import plain_queue
 from workers.pulse import Pulse
-from workers.report import Report
+from workers.recovery import Errands
+from workers.report import Listeners, Report
 
 logger = get_logger(__name__)
 
@@ -75,6 +77,8 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         connection = connect(consumer.app, namespace=self.settings.namespace)
         follower = LaneFollower(connection, self.hardware, consumer.hostname)
         LaneFollower.current = follower
+        # Before the first delivery: what this worker holds is found by its name in the list of the living.
+        redis_beats.enter(connection.client, connection.keys, self.instance)
         slots = max(1, int(consumer.pool.num_processes or 1))
         logger.info(
             "balancer: %s serves as %s%s with %d slots, telemetry %s",
@@ -91,7 +95,11 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
             sampler=sampler_for(self.hardware, lambda: min(1.0, len(worker_state.active_requests) / slots)),
             consumer=consumer,
             interval_s=self.settings.heartbeat_interval,
-            on_lanes=partial(serve_soon, consumer),
+            listeners=Listeners(
+                ttl_s=self.settings.heartbeat_ttl,
+                lanes=partial(serve_soon, consumer),
+                told=Errands(consumer, connection, self.settings).run,
+            ),
         )
 
     def status(self) -> dict[str, Any]:

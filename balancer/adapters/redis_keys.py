@@ -99,6 +99,30 @@ class Keys:
         """The delivery tags that one worker holds; with `alive` it says what a dead one held."""
         return self.ours("held", instance)
 
+    @property
+    def cancelled_revision(self) -> str:
+        """Counts changes of `cancelled`, so that workers look through what they hold only then."""
+        return self.ours("cancelled", "revision")
+
+    @property
+    def failed(self) -> str:
+        """Tasks that were set aside because they end the workers that run them."""
+        return self.ours("failed")
+
+    @property
+    def failed_untold(self) -> str:
+        """Ids of those whose client has not been told yet."""
+        return self.ours("failed", "untold")
+
+    @property
+    def strangers(self) -> str:
+        """What the last look for workers without the plug-in found."""
+        return self.ours("strangers")
+
+    def recovering(self, what: str) -> str:
+        """The short lock of whoever gives back what a dead worker held, or tells of it."""
+        return self.ours("recovering", what)
+
     def order(self, hardware_class: str) -> str:
         return self.ours("order", hardware_class)
 

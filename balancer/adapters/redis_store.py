@@ -122,7 +122,8 @@ class RedisFleetStore:
         if roster.gone:
             self._connection.script("forget_workers")(
                 [keys.alive, keys.workers, keys.beats, keys.holds],
-                [repr(now - self._forget_s), *(part for gone in roster.gone for part in gone)],
+                [repr(now - self._forget_s), keys.held(""),
+                 *(part for gone in roster.gone for part in gone)],
             )
         redis_lanes.forget(client, keys, table, table.unused(now, backlog.waiting))
         if routed:

@@ -96,4 +96,26 @@ class MetricsTold:
     values: Mapping[str, float | None]
 
 
-Event = RunStarted | RunFinished | HandedOver | Refused | Duplicate | TaskLeft | MetricsTold
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A task that a worker held when it died lies in `queue` again; `worker` is the dead one's instance."""
+
+    at: float
+    task_id: str
+    worker: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """A task was set aside: it ended the workers or processes that ran it (`reason`)."""
+
+    at: float
+    task_id: str
+    worker: str
+    reason: str
+
+
+Event = (
+    RunStarted | RunFinished | HandedOver | Refused | Duplicate | TaskLeft | MetricsTold | Recovered | GivenUp
+)

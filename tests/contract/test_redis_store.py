@@ -84,10 +84,10 @@ def test_a_worker_that_speaks_while_it_is_being_forgotten_stays(world: RedisWorl
     raw = world.client.hget(world.keys.workers, "a@host")
     keys = [world.keys.alive, world.keys.workers, world.keys.beats, world.keys.holds]
     script = world.connection.script("forget_workers")
-    assert script(keys, [repr(world.client.time()[0] - 100.0), "a@host", "a@host:1:1", raw]) == 0
+    assert script(keys, [repr(world.client.time()[0] - 100.0), world.keys.held(""), "a@host", "a@host:1:1", raw]) == 0
     world.client.zadd(world.keys.alive, {"a@host:1:1": 1.0})
     world.client.hset(world.keys.workers, "a@host", b"a later start of it")
-    assert script(keys, [repr(world.client.time()[0] - 100.0), "a@host", "a@host:1:1", raw]) == 1
+    assert script(keys, [repr(world.client.time()[0] - 100.0), world.keys.held(""), "a@host", "a@host:1:1", raw]) == 1
     assert world.client.hexists(world.keys.workers, "a@host")
 
 
@@ -138,7 +138,7 @@ def test_a_lane_in_use_is_kept(world: RedisWorld, waiting: bool) -> None:
 
 def test_a_heartbeat_renews_what_is_held_and_nothing_that_was_acked(world: RedisWorld) -> None:
     world.client.zadd(world.keys.unacked_index, {"held": 1.0, "another's": 1.0})
-    at = redis_beats.publish(
+    told = redis_beats.publish(
         world.client,
         world.keys,
         name="a",
@@ -153,7 +153,7 @@ def test_a_heartbeat_renews_what_is_held_and_nothing_that_was_acked(world: Redis
         (b"another's", 1.0),
         (b"held", 1234.5),
     ]
-    assert at == pytest.approx(world.client.zscore(world.keys.alive, "a:1:1"))
+    assert told.at == pytest.approx(world.client.zscore(world.keys.alive, "a:1:1"))
 
 
 def test_a_heartbeat_is_one_round_trip(world: RedisWorld) -> None:

@@ -11,7 +11,7 @@ if ARGV[2] ~= '' then
   redis.call('HSET', KEYS[2], 'data', ARGV[2], 'at', stamp, 'size', #ARGV[2], 'share', ARGV[3])
   redis.call('EXPIRE', KEYS[2], ARGV[4])
   redis.call('HSET', KEYS[1], 'checkpointed', stamp, 'state_bytes', #ARGV[2], 'share', ARGV[3])
-  redis.call('HDEL', KEYS[1], 'lost')
+  redis.call('HDEL', KEYS[1], 'lost', 'deaths', 'died')
   redis.call('EXPIRE', KEYS[1], ARGV[5])
 end
 local want = redis.call('HMGET', KEYS[3], 'move', 'queue')

@@ -1,15 +1,20 @@
--- Publish a worker's heartbeat: it is alive, its numbers, and what of it changed.
--- KEYS  1 alive  2 beats  3 workers  4 holds  5 unacked_index
+-- uses: dead
+-- Publish a worker's heartbeat: it is alive, its numbers, and what of it changed; learn who is gone.
+-- KEYS  1 alive  2 beats  3 workers  4 holds  5 unacked_index  6 revision of the cancelled tasks
+--       7 failed tasks whose client was not told yet
 -- ARGV  1 worker name  2 instance  3 packed beat  4 description or ""  5 holds or ""
---       6 the worker's clock  7… delivery tags it still holds
--- Returns the server's clock {seconds, microseconds}
+--       6 the worker's clock  7 first part of the keys of held sets  8 age limit of a report (s)
+--       9… delivery tags it still holds
+-- Returns {seconds and microseconds of the server's clock, revision or "", how many clients are to be
+--   told, instance that is gone and holds deliveries, …}
 -- Tags are renewed with XX, so that one that was acked meanwhile does not come back to life.
-local now = redis.call('TIME')
-redis.call('ZADD', KEYS[1], string.format('%d.%06d', now[1], now[2]), ARGV[2])
+local clock = redis.call('TIME')
+redis.call('ZADD', KEYS[1], string.format('%d.%06d', clock[1], clock[2]), ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[4]) end
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[1], ARGV[5]) end
-for i = 7, #ARGV do
+for i = 9, #ARGV do
   redis.call('ZADD', KEYS[5], 'XX', ARGV[6], ARGV[i])
 end
-return now
+local gone = dead(KEYS[1], ARGV[7], tonumber(ARGV[8]), clock[1] + clock[2] / 1000000)
+return {clock[1], clock[2], redis.call('GET', KEYS[6]) or '', redis.call('SCARD', KEYS[7]), unpack(gone)}

@@ -1,0 +1,63 @@
+"""One step of recovery as every worker's reporter and every balancer takes it, each second or turn.
+
+What dead workers held goes back to its queues, and clients of tasks that were set aside are told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from celery import Celery
+from redis.exceptions import RedisError
+
+from balancer.adapters.redis_connection import Connection
+from balancer.adapters.redis_recovery import Recovery
+from balancer.client_word import tell_set_aside
+from balancer.errors import StoreError
+from balancer.settings import Settings
+
+log = logging.getLogger("balancer")
+
+#: What one step may take (s): whoever takes it reports or balances beside it.
+STEP_S: Final = 1.0
+
+
+class FleetRecovery:
+    """Recovers for one fleet; `ports.Recovery`."""
+
+    def __init__(self, app: Celery, connection: Connection, settings: Settings) -> None:
+        self._app = app
+        self.deliveries = Recovery(
+            connection, heartbeat_ttl_s=settings.heartbeat_ttl, deaths_limit=settings.deaths_limit,
+            fence_ttl_s=settings.fence_ttl)
+
+    def recover(self) -> int:
+        """Look for what is left undone, and do it; how many deliveries went back. Raises `StoreError`."""
+        try:
+            return self.act(*self.deliveries.dead())
+        except (RedisError, OSError) as error:
+            raise StoreError(f"no answer while dead workers were looked for: {error}") from error
+
+    def act(self, untold: int, dead: Sequence[str]) -> int:
+        """Do what a look has found. Raises what Redis raises."""
+        returned = 0
+        for instance in dead:
+            tally = self.deliveries.recover(instance, budget_s=STEP_S / len(dead))
+            returned += tally.returned
+            untold += len(tally.set_aside)
+            if tally:
+                log.warning("worker %s is gone: %d of its deliveries are back in their queues, %d had ended, "
+                            "%d are set aside%s", instance, tally.returned, tally.dropped,
+                            len(tally.set_aside), f", {tally.left} still to do" if tally.left else "")
+        if untold:
+            self._tell_clients()
+        return returned
+
+    def _tell_clients(self) -> None:
+        try:
+            tell_set_aside(self._app, self.deliveries.connection)
+        except Exception as error:
+            # Whatever a result backend raises; they stay noted, and the next step tries again.
+            log.warning("clients of tasks that were set aside are not told yet: %r", error)
