@@ -69,6 +69,17 @@ def declarations(task: Any, settings: Settings, name: str) -> dict[str, Any]:
     return {**found, **settings.tasks.get(name, {})}
 
 
+def saves_checkpoints(task: Any, settings: Settings) -> bool:
+    """Whether a running task leaves at a checkpoint."""
+    return bool(settings.tasks.get(task.name, {}).get("checkpoints", getattr(task, "checkpoints", False)))
+
+
+def may_be_repeated(task: Any, settings: Settings) -> bool:
+    """Whether a body may be left at any moment and begun again, from its last checkpoint or afresh."""
+    said = settings.tasks.get(task.name, {}).get("restartable", getattr(task, "restartable", False))
+    return bool(said) or saves_checkpoints(task, settings)
+
+
 def profile_name(declared: Mapping[str, Any], task: str, args: Any, kwargs: Any, chosen: str | None) -> str:
     """The profile of one call: what the caller chose, else the task's, else the task's name."""
     if chosen:

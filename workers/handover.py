@@ -10,13 +10,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from billiard.pool import ApplyResult
 from celery.utils.log import get_logger
-from celery.worker import state as worker_state
 from celery.worker.control import control_command, inspect_command
 from redis.exceptions import RedisError
 
 from balancer import api
-from balancer.adapters.redis_fence import Fence
+from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.errors import BalancerError
 from balancer.model import HandedOver, Refused
 from workers import held
@@ -52,15 +52,37 @@ def relinquish(fence: Fence, request: Any, move_id: str, queue: str) -> str:
         return "not balanced"
     if request.acknowledged or request.handed_over:
         return "finished"
-    told = HandedOver(at=0.0, move_id=move_id, task_id=request.id, worker=fence.worker, queue=queue)
-    answer = fence.relinquish(request.delivery, queue, told, token=None)
+    delivery = request.delivery
+    if getattr(delivery, "claim", "") and given_to_a_process(request):
+        # Its body may begin at this moment, on the claim that it came with.
+        return "running"
+    told = HandedOver(
+        at=0.0,
+        move_id=move_id,
+        task_id=request.id,
+        worker=fence.worker,
+        queue=queue,
+        state_bytes=state_bytes(fence, delivery),
+    )
+    answer = fence.relinquish(delivery, queue, told, token=None)
     if answer != "moved":
         return "running" if answer == "fence" else str(answer)
-    # From here the message is another's: free the credit, and let no pool process begin it.
-    request.handed_over = True
-    request.acknowledge()
-    worker_state.task_ready(request)
+    request.hand_over()
     return ""
+
+
+def given_to_a_process(request: Any) -> bool:
+    """Whether a request that nobody has seen begin is with a pool process already."""
+    job = request._apply_result() if request._apply_result is not None else None
+    return isinstance(job, ApplyResult)
+
+
+def state_bytes(fence: Fence, delivery: Delivery) -> int | None:
+    """Size of the checkpoint that a waiting task takes along; one that never ran has none."""
+    if not delivery.epoch and not delivery.retries:
+        return None
+    size = fence.connection.client.hget(fence.connection.keys.state(delivery.task_id), "size")
+    return int(size) if size else None
 
 
 @inspect_command()  # type: ignore[untyped-decorator]

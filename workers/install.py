@@ -35,7 +35,8 @@ def install(app: Celery) -> Celery:
     if getattr(app, "balancer_installed", False):
         return app
     app.balancer_installed = True
-    import workers.handover  # noqa: F401  registers its control commands
+    import workers.handover
+    import workers.preempt  # noqa: F401  both register their control commands
 
     app.user_options["worker"].add(
         click.Option(

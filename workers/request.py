@@ -41,7 +41,17 @@ class BalancedRequest(Request):  # type: ignore[misc]
         return delivery_of(self._context)
 
     def revoked(self) -> bool:
-        return True if self.handed_over else bool(super().revoked())
+        if self.handed_over:
+            # Its timer or its turn has come: Celery has taken it up again.
+            task_ready(self)
+            return True
+        return bool(super().revoked())
+
+    def hand_over(self) -> None:
+        """The message is another's from here on: free its place, and let no pool process begin it."""
+        self.handed_over = True
+        task_ready(self)
+        self._forget()
 
     def acknowledge(self) -> None:
         super().acknowledge()
@@ -52,6 +62,10 @@ class BalancedRequest(Request):  # type: ignore[misc]
         self._wake()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        if self.handed_over:
+            # Its process was killed so that it leaves; the message is in another queue.
+            task_ready(self)
+            return None
         error = exc_info.exception
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, RefusedDelivery):

@@ -50,6 +50,8 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     share_at_start: float | None = 0.0
     share: float | None = None
+    #: Size of the state that the task would take along (bytes), as far as this run knows it.
+    state_bytes: int | None = None
 
     def finished(self, outcome: str) -> RunFinished:
         """The event of this run's end; `share` is what this run did of the task."""
@@ -201,7 +203,12 @@ def leave_for(run: Run, leave: leaving.Leave) -> None:
     """Hand the task over now that its body has stopped. Always raises."""
     delivery, fence = run.delivery, run.fence
     told = HandedOver(
-        at=0.0, move_id=leave.move_id, task_id=delivery.task_id, worker=fence.worker, queue=leave.queue
+        at=0.0,
+        move_id=leave.move_id,
+        task_id=delivery.task_id,
+        worker=fence.worker,
+        queue=leave.queue,
+        state_bytes=run.state_bytes,
     )
     answer = patiently(lambda: fence.relinquish(delivery, leave.queue, told, token=run.token))
     if answer == "moved":

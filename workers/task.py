@@ -24,7 +24,8 @@ from balancer.errors import CheckpointError, SettingError, StoreError
 from balancer.model import RunStarted
 from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
-from workers import identity, leaving
+from workers import identity, interrupt, leaving
+from workers.declared import may_be_repeated
 from workers.header import read_header
 from workers.run import Run, fenced, patiently
 
@@ -167,7 +168,13 @@ class BalancedMixin:
         if tracks and not get_actual_ignore_result(self, request):
             told = {"pid": os.getpid(), "hostname": request.hostname}
             self.backend.store_result(request.id, told, states.STARTED, request=request)
-        return self._body()(*args, **kwargs)
+        if identity.in_main_process() or not may_be_repeated(self, fence_of(self.app)[1]):
+            return self._body()(*args, **kwargs)
+        try:
+            interrupt.enter(request.balancer_run)
+            return self._body()(*args, **kwargs)
+        finally:
+            interrupt.end()
 
     def _body(self) -> Callable[..., Any]:
         """The task's own `__call__` where its class has one (an app context, say), else `run`."""
@@ -185,9 +192,17 @@ class BalancedMixin:
     def retry(self, *args: Any, **options: Any) -> Any:
         """As `Task.retry`, but only while this run still owns the task."""
         run = getattr(self.request, "balancer_run", None)
-        if run is not None and not patiently(lambda: run.fence.holds(run.delivery.task_id, run.token)):
-            raise leaving.RefusedDelivery("stale", run.backs_another())
+        if run is not None:
+            # From here on it comes back by itself, as another generation.
+            interrupt.end()
+            if not patiently(lambda: run.fence.holds(run.delivery.task_id, run.token)):
+                raise leaving.RefusedDelivery("stale", run.backs_another())
         return super().retry(*args, **options)  # type: ignore[misc]
+
+    def replace(self, sig: Any, *args: Any, **options: Any) -> Any:
+        """As `Task.replace`; the task that is replaced may not be interrupted any more."""
+        interrupt.end()
+        return super().replace(sig, *args, **options)  # type: ignore[misc]
 
     def signature_from_request(
         self,
@@ -225,10 +240,11 @@ class BalancedMixin:
             )
         settings = fence_of(self.app)[1]
         data = encode(state, self.checkpoint_serializer, settings.state_limit, self.name)
-        wanted = patiently(lambda: run.fence.checkpoint(run.delivery.task_id, run.token, data, share))
-        if not wanted.ours:
-            raise leaving.RefusedDelivery("stale", run.backs_another())
-        run.share = share
+        with interrupt.closed():
+            wanted = patiently(lambda: run.fence.checkpoint(run.delivery.task_id, run.token, data, share))
+            if not wanted.ours:
+                raise leaving.RefusedDelivery("stale", run.backs_another())
+        run.share, run.state_bytes = share, len(data)
         if wanted.move_id:
             raise leaving.Leave(wanted.move_id, wanted.queue)
 
@@ -240,10 +256,12 @@ class BalancedMixin:
         run = getattr(self.request, "balancer_run", None)
         if run is None:
             return default
-        saved = patiently(lambda: run.fence.saved(run.delivery.task_id))
+        with interrupt.closed():
+            saved = patiently(lambda: run.fence.saved(run.delivery.task_id))
         if saved is None:
             return default
         data, run.share_at_start = saved
+        run.state_bytes = len(data)
         run.share = run.share_at_start
         return decode(data, self.name)
 
