@@ -10,12 +10,12 @@ next turn, and statistics are read from what it has left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import Celery
 
-from balancer import wiring
+from balancer import cancelling, wiring
 from balancer.adapters import redis_events
 from balancer.loop import AdaptiveLoadBalancer
 from balancer.model import Event, MetricsTold, TaskLeft
@@ -50,6 +50,17 @@ def update_worker_performance(where: Celery | AdaptiveLoadBalancer, worker_id: s
         balancer.worker_performance(worker_id, metrics)
     else:
         _tell(where, MetricsTold(at=0.0, worker=worker_id, values=checked_metrics(worker_id, metrics)))
+
+
+def cancel(app: Celery, task_ids: Iterable[str], *, reason: str = "") -> dict[str, str]:
+    """Cancel tasks for good, wherever they are; a word for each id (see `balancer.cancelling`): "removed"
+    from its queue, "held" by a worker that ends it now, "noted" for when it turns up, "ended" before."""
+    return {one.task_id: one.word for one in cancelling.cancel(app, task_ids, reason=reason)}
+
+
+def undo_cancel(app: Celery, task_ids: Iterable[str]) -> dict[str, str]:
+    """Let cancelled tasks run again; a word for each id: "undone", "unknown", or "refused"."""
+    return {one.task_id: one.word for one in cancelling.undo(app, task_ids)}
 
 
 def _running(where: Celery | AdaptiveLoadBalancer) -> AdaptiveLoadBalancer | None:

@@ -256,3 +256,11 @@ def _documents(one: Judged, instance: str, losses: str) -> tuple[str | bytes, st
 
 def _recovered(held: HeldMessage, instance: str, queue: str) -> str:
     return event_document(Recovered(at=0.0, task_id=held.task_id, worker=instance, queue=queue))
+
+
+def recover_orphans(connection: Connection, instance: str, known: Collection[str], *,
+                    heartbeat_ttl_s: float) -> Tally:
+    """What `Recovery.give_back_orphans` does, for a worker that has just reconnected."""
+    recovery = Recovery(connection, heartbeat_ttl_s=heartbeat_ttl_s, deaths_limit=0,
+                        fence_ttl_s=ABANDONED_TTL_S)
+    return recovery.give_back_orphans(instance, known)
