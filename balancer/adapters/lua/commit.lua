@@ -11,6 +11,10 @@ if record[1] ~= ARGV[1] or record[2] ~= 'run' then
   return 0
 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2] == 'fin' and 'fin' or 'done')
+-- A retry, or a task that replaced itself: its next generation is no copy of one that has ended.
+if ARGV[2] == 'again' or string.find(ARGV[4], '"outcome":"ignored"', 1, true) then
+  redis.call('HSET', KEYS[1], 'again', '1')
+end
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'value', ARGV[3]) end
 if ARGV[2] ~= 'fin' then redis.call('EXPIRE', KEYS[1], ARGV[6]) end
 if ARGV[2] == 'done' then redis.call('DEL', KEYS[3]) end

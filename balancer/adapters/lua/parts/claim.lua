@@ -15,11 +15,15 @@
 -- A claim that is sent again because its answer was lost (same nonce) gets the same answer.
 local function claim(fence, alive, state, events, cancelled, now, ask, task_id)
   local record = redis.call('HMGET', fence, 'g', 'state', 'owner', 'claim', 'tag', 'value', 'n',
-                            'deaths', 'lost')
-  local g, stage, owner, claimed, tag, value, n, deaths, lost = unpack(record)
+                            'deaths', 'lost', 'again')
+  local g, stage, owner, claimed, tag, value, n, deaths, lost, again = unpack(record)
   local same = (tag == ask.tag) and 1 or 0
   local suspect = ((tonumber(deaths or '0') or 0) + (tonumber(lost or '0') or 0) > 0) and 1 or 0
   if g and ask.g < g then return 'stale', '', same, '', 0 end
+  -- A run that was repeated may have ended what an earlier one had sent back as a retry.
+  if g and ask.g > g and (stage == 'done' or stage == 'fin') and not again then
+    return 'done', '', same, '', 0
+  end
   local kept = ''
   if g and ask.g == g then
     if stage == 'done' then return 'done', '', same, '', 0 end
@@ -46,7 +50,7 @@ local function claim(fence, alive, state, events, cancelled, now, ask, task_id)
   local event = ask.event
   if kept == '' then
     if g then
-      redis.call('HDEL', fence, 'value', 'checkpointed', 'state_bytes', 'started', 'begun',
+      redis.call('HDEL', fence, 'value', 'checkpointed', 'state_bytes', 'started', 'begun', 'again',
                  'share', 'share_before')
     end
     -- What earlier runs had done: nothing is written when there is no checkpoint, "" when it does not say.
