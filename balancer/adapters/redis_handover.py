@@ -125,7 +125,8 @@ class RedisHandOver:
             place = "auto"
             while moved < move.count:
                 asked = min(self._pace.size, move.count - moved)
-                count, where = self._timed(asked, script, [source, target], [asked, place])
+                count, where = self._timed(asked, script, [source, target],
+                                           [asked, place, keys.ours(""), keys.sep])
                 place = where.decode()
                 moved += count
                 if count < asked:
@@ -141,7 +142,7 @@ class RedisHandOver:
                                   strict=True):
             for raw in self._next_messages(source):
                 if _is_of(raw, move.task_id):
-                    return int(script([source, target], ["back", -1, raw]))
+                    return int(script([source, target], ["back", -1, keys.ours(""), keys.sep, raw]))
         return 0
 
     def _next_messages(self, key: str) -> Iterator[bytes]:
@@ -170,7 +171,8 @@ class RedisHandOver:
                     chosen.append(raw)
                     targets.append(keys.queue_lists(lane)[place])
             if chosen:
-                moved += self._timed(len(chosen), script, [source, *targets], ["front", 1, *chosen])
+                moved += self._timed(len(chosen), script, [source, *targets],
+                                     ["front", 1, keys.ours(""), keys.sep, *chosen])
             waiting = waiting if messages else 0
         return moved
 

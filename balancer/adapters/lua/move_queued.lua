@@ -1,7 +1,8 @@
+-- uses: ring
 -- Move messages from the end of a list that is served last, envelopes untouched.
 -- KEYS  1 list to take from  2 list to put into, of the same priority
 -- ARGV  1 how many at most  2 where to: "front", "back", or "auto" (front while the list is empty,
---       which keeps the order over several calls)
+--       which keeps the order over several calls)  3 first part of our keys  4 separator
 -- Returns {how many moved, where they went}
 -- The left end is served last, so no consumer is about to take what moves.
 local place = ARGV[2]
@@ -14,4 +15,7 @@ else
   for i = #messages, 1, -1 do redis.call('LPUSH', KEYS[2], messages[i]) end
 end
 redis.call('LTRIM', KEYS[1], #messages, -1)
+for _ = 1, #messages do
+  if ring(ARGV[3], KEYS[2], ARGV[4]) == 0 then break end
+end
 return {#messages, place}
