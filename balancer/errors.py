@@ -15,6 +15,10 @@ class SettingError(BalancerError):
     """An option is unknown, of the wrong type or out of its range."""
 
 
+class TransportError(BalancerError):
+    """The balanced transport does not know the kombu that is installed; the message says what to use."""
+
+
 class HardwareError(BalancerError):
     """A hardware name or label that does not parse."""
 

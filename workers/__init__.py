@@ -8,5 +8,8 @@ Last room of the house: it may import everything, nothing imports it.
 
 from workers.install import install
 from workers.task import BalancedTask
+from workers.transport_schemes import register
+
+register()
 
 __all__ = ["BalancedTask", "install"]

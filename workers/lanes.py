@@ -1,7 +1,7 @@
 """Which queues a worker asks for next: its own, then the lanes in the order of its class.
 
 `LaneCycle` is the `queue_order_strategy` of the worker's broker connection; kombu calls
-`consume` before each BRPOP. The balancer's order says what is worth most here; this worker reads
+`consume` before each pop. The balancer's order says what is worth most here; this worker reads
 the backlog itself, refuses what another class would finish sooner, and strikes out what it
 cannot run now. Without a balancer it serves every lane it can.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from celery.utils.log import get_logger
 from kombu.utils.scheduling import round_robin_cycle
@@ -34,10 +34,31 @@ class View:
     lanes: dict[str, TaskProfile] = field(default_factory=dict)
     reading: Reading = field(default_factory=Reading)
     health: str = "ok"
+    draining: bool = False
+
+
+#: A look at the lanes is good for so long (s): under load a worker pops a thousand times a second, and
+#: an order that rests on what waited a moment ago is only a moment old.
+LOOK_S: Final = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Look:
+    """What a worker last saw of the lanes, and the lanes in order that followed from it."""
+
+    at: float = float("-inf")
+    order: bytes = b""
+    waiting: dict[str, int] = field(default_factory=dict)
+    heads: dict[str, float | None] = field(default_factory=dict)
+    #: What `ordered` was made from, beside the look itself.
+    made_of: tuple[frozenset[str], Any, Any] | None = None
+    ordered: list[str] = field(default_factory=list)
+    #: Whether the last arrangement rests on an earlier look.
+    reused: bool = False
 
 
 class LaneFollower:
-    """Puts the queues of one worker in order, by one round trip to Redis."""
+    """Puts the queues of one worker in order, by one round trip to Redis every so often."""
 
     current: LaneFollower | None = None
 
@@ -48,7 +69,7 @@ class LaneFollower:
         self.view = View()
         self.order: Order | None = None
         self.served_other_last = False
-        self._raw_order = b""
+        self.seen = Look()
 
     def own_queues(self) -> tuple[str, str]:
         """The direct queue of this worker and the queue of its class; both come before any lane."""
@@ -67,7 +88,7 @@ class LaneFollower:
         own = [queue for queue in self.own_queues() if queue in active]
         lanes = [queue for queue in active if is_lane(queue)]
         other = [queue for queue in active if queue not in own and not is_lane(queue)]
-        if self.view.health == "draining":
+        if self.view.draining:
             return []
         ordered = self._ordered(lanes)
         # Queues that are not ours and lanes take turns, so that neither starves the other.
@@ -78,13 +99,26 @@ class LaneFollower:
         """A message came from `queue`."""
         self.served_other_last = not is_lane(queue) and queue not in self.own_queues()
 
+    def look_again(self) -> None:
+        """What was seen is not good any more: nothing was there, or somebody rang."""
+        self.seen.at = float("-inf")
+
     def _ordered(self, lanes: list[str]) -> list[str]:
-        able = [queue for queue in lanes if self._may_serve(queue)]
-        try:
-            waiting, heads = self._look()
-        except (RedisError, BalancerError) as error:
-            logger.warning("the order of lanes could not be read: %s", error)
-            return able
+        made_of = frozenset(lanes), self.view.reading, self.view.lanes
+        self.seen.reused = time.monotonic() - self.seen.at < LOOK_S and self.seen.made_of == made_of
+        if not self.seen.reused:
+            able = [queue for queue in lanes if self._may_serve(queue)]
+            try:
+                self._look()
+            except (RedisError, BalancerError) as error:
+                logger.warning("the order of lanes could not be read: %s", error)
+                return able
+            self.seen.made_of, self.seen.ordered = made_of, self._judged(able)
+        return self.seen.ordered
+
+    def _judged(self, able: list[str]) -> list[str]:
+        """The lanes this worker may serve now, best first, by the last look."""
+        waiting, heads = self.seen.waiting, self.seen.heads
         if self.order is None:
             return sorted(able, key=lambda queue: heads.get(queue) or float("inf"))
         now = time.time()
@@ -100,8 +134,8 @@ class LaneFollower:
         lane = self.view.lanes.get(queue)
         return lane is None or strike_reason(self.view.reading, lane.needs) is None
 
-    def _look(self) -> tuple[dict[str, int], dict[str, float | None]]:
-        """Backlog and time of the head of every lane of the fleet, and the order as it is now."""
+    def _look(self) -> None:
+        """See the backlog and the time of the head of every lane of the fleet, and the order as it is now."""
         keys = self.connection.keys
         lanes = list(self.view.lanes)
         steps = [str(step) for step in keys.priority_steps]
@@ -109,11 +143,11 @@ class LaneFollower:
             [keys.order(self.hardware.hardware_class)],
             [keys.sep, len(steps), *steps, *(keys.prefix + queue for queue in lanes)],
         )
-        if raw != self._raw_order:
-            self._raw_order = raw
+        if raw != self.seen.order:
             self.order = self._parse(raw) if raw else None
-        waiting = dict(zip(lanes, (int(n) for n in lengths), strict=True))
-        return waiting, dict(zip(lanes, (float(at) if at else None for at in heads), strict=True))
+        self.seen.at, self.seen.order = time.monotonic(), raw
+        self.seen.waiting = dict(zip(lanes, (int(n) for n in lengths), strict=True))
+        self.seen.heads = dict(zip(lanes, (float(at) if at else None for at in heads), strict=True))
 
     def _parse(self, raw: bytes) -> Order | None:
         try:
@@ -135,6 +169,15 @@ class LaneCycle:
     def update(self, it: Iterable[str]) -> None:
         self.queues = list(it)
         self.plain.update(self.queues)
+
+    @property
+    def reused(self) -> bool:
+        """Whether what `consume` said last rests on an earlier look, so that nothing found proves little."""
+        return LaneFollower.current is not None and LaneFollower.current.seen.reused
+
+    def look_again(self) -> None:
+        if LaneFollower.current is not None:
+            LaneFollower.current.look_again()
 
     def consume(self, n: int) -> list[str]:
         follower = LaneFollower.current

@@ -51,6 +51,12 @@ class Connection:
         """Over a client that is there (tests, tools), with kombu's default key names."""
         return cls(lambda: (client, keys or Keys()))
 
+    @classmethod
+    def of_channel(cls, channel: Any, namespace: str) -> Connection:
+        """To the Redis of a live kombu channel, over connections of its own: it outlives the channel."""
+        keys, pool = Keys.from_channel(channel, namespace), channel._get_pool()
+        return cls(lambda: (_harden(redis.Redis(connection_pool=pool)), keys))
+
     @property
     def client(self) -> Any:
         """The `redis.Redis` of this process. Raises `StoreError` where a forked child cannot connect.
@@ -94,7 +100,8 @@ def _from_broker(app: Any, namespace: str) -> tuple[redis.Redis, Keys]:
         if driver not in DRIVERS:
             raise BalancerError(
                 f"the broker is {driver or 'unknown'}, and the balancer needs Redis: "
-                "set broker_url to redis://…, rediss://… or sentinel://…"
+                "set broker_url to redis://…, rediss://… or sentinel://…, or to one of their balanced "
+                "kinds (balanced-redis://…)"
             )
         channel = connection.channel()
         keys = Keys.from_channel(channel, namespace)

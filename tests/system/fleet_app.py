@@ -1,6 +1,7 @@
 """A Celery app under test, with an independent ledger of what truly ran in another database.
 
-`BALANCER_TEST_URL` is the broker and backend; the ledger is database 1 of the same server, or
+`BALANCER_TEST_URL` is the broker and backend, `BALANCER_TEST_BROKER` the broker where that has a scheme of
+its own; the ledger is database 1 of the same server, or
 `BALANCER_TEST_LEDGER` where that server is to be stopped; `BALANCER_TEST_TRANSPORT` is JSON with
 further transport options of the broker.
 """
@@ -20,7 +21,9 @@ from workers import BalancedTask, install
 URL = os.environ.get("BALANCER_TEST_URL", "redis://127.0.0.1:6379/0")
 LEDGER = os.environ.get("BALANCER_TEST_LEDGER") or URL.rsplit("/", 1)[0] + "/1"
 
-app = Celery("fleet_app", broker=URL, backend=URL)
+BROKER = os.environ.get("BALANCER_TEST_BROKER") or URL
+
+app = Celery("fleet_app", broker=BROKER, backend=URL)
 app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options=json.loads(os.environ.get("BALANCER_TEST_TRANSPORT", "{}")),
