@@ -341,7 +341,7 @@ class AdaptiveLoadBalancer:
             return
         self.ports.store.publish_orders(orders, self.settings.order_ttl)
         if self.ports.recovery is not None:
-            self.ports.recovery.recover()
+            self._standing = self._standing.with_aside(*self.ports.recovery.recover())
         served = {direct_queue(w.name) for w in fleet.workers}
         gone = {queue for queue, waiting in fleet.queues.items() if waiting and is_direct_queue(queue)}
         if stranded := sorted((gone | {direct_queue(name) for name in fleet.silent}) - served):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from balancer.model import Event, Fleet, Move, Order
+from balancer.model import Event, Fleet, Move, Order, SetAside
 
 
 class FleetStore(Protocol):
@@ -47,8 +47,8 @@ class HandOver(Protocol):
 class Recovery(Protocol):
     """Gives back what dead workers held. Any worker does the same beside it."""
 
-    def recover(self) -> int:
-        """Look who is gone; returns how many deliveries went back to their queues."""
+    def recover(self) -> tuple[SetAside, ...]:
+        """Look who is gone; returns what a person should look at."""
 
 
 class Lease(Protocol):

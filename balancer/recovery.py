@@ -1,6 +1,7 @@
 """One step of recovery as every worker's reporter and every balancer takes it, each second or turn.
 
-What dead workers held goes back to its queues, and clients of tasks that were set aside are told.
+What dead workers held goes back to its queues, clients of tasks that were set aside are told, and
+workers without the plug-in are looked for where that matters.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Final
 from celery import Celery
 from redis.exceptions import RedisError
 
+from balancer import strangers
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_recovery import Recovery
 from balancer.client_word import tell_set_aside
 from balancer.errors import StoreError
+from balancer.model import SetAside
 from balancer.settings import Settings
 
 log = logging.getLogger("balancer")
@@ -29,14 +32,16 @@ class FleetRecovery:
 
     def __init__(self, app: Celery, connection: Connection, settings: Settings) -> None:
         self._app = app
+        self._settings = settings
         self.deliveries = Recovery(
             connection, heartbeat_ttl_s=settings.heartbeat_ttl, deaths_limit=settings.deaths_limit,
             fence_ttl_s=settings.fence_ttl)
 
-    def recover(self) -> int:
-        """Look for what is left undone, and do it; how many deliveries went back. Raises `StoreError`."""
+    def recover(self) -> tuple[SetAside, ...]:
+        """Look for what is left undone, and do it; what a person should look at. Raises `StoreError`."""
         try:
-            return self.act(*self.deliveries.dead())
+            self.act(*self.deliveries.dead())
+            return self._strangers()
         except (RedisError, OSError) as error:
             raise StoreError(f"no answer while dead workers were looked for: {error}") from error
 
@@ -54,6 +59,18 @@ class FleetRecovery:
         if untold:
             self._tell_clients()
         return returned
+
+    def _strangers(self) -> tuple[SetAside, ...]:
+        """Workers without the plug-in on our queues, where a short visibility timeout is asked for."""
+        if not self._settings.visibility_timeout:
+            return ()
+        connection, look = self.deliveries.connection, None
+        try:
+            look = strangers.look_when_due(self._app, connection, self._settings.heartbeat_ttl)
+        except Exception as error:
+            # Whatever the broker's client raises: without a look nothing is shortened.
+            log.warning("workers could not be asked for their queues: %r", error)
+        return look.asides() if look is not None else ()
 
     def _tell_clients(self) -> None:
         try:

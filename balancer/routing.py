@@ -7,6 +7,7 @@ queue and each worker a direct queue, to which re-routed work goes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -87,6 +88,18 @@ def unfit_reason(hardware: Hardware, needs: Needs, *, worker: str = "") -> str |
 def can_run(hardware: Hardware, needs: Needs, *, worker: str = "") -> bool:
     """Whether this hardware can run such a task when it is idle."""
     return unfit_reason(hardware, needs, worker=worker) is None
+
+
+def roomier(hardware: Hardware, needs: Needs, workers: Iterable[tuple[str, Hardware]]) -> str | None:
+    """The worker to try a task on that ran out of memory on `hardware`: of those that can run it and have
+    more memory, the one with the most; `None` when there is none, or nobody knows how much there was.
+    """
+    if hardware.memory_bytes is None:
+        return None
+    larger = [(other.memory_bytes, name) for name, other in workers
+              if other.memory_bytes is not None and other.memory_bytes > hardware.memory_bytes
+              and can_run(other, needs, worker=name)]
+    return max(larger)[1] if larger else None
 
 
 def strike_reason(reading: Reading, needs: Needs, *, hot_celsius: float = 95.0) -> str | None:

@@ -1,7 +1,7 @@
 """What a worker does for the fleet after each of its reports, in the report's thread.
 
-Gives back what dead workers held, tells clients of tasks that were set aside, and ends what it
-holds of tasks that were cancelled for good.
+Gives back what dead workers held, tells clients of tasks that were set aside, ends what it holds of
+tasks that were cancelled for good, and keeps the visibility timeout.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from balancer.adapters.redis_connection import Connection
 from balancer.recovery import FleetRecovery
 from balancer.settings import Settings
 from workers import held
+from workers.out_of_memory import MemoryWatch
 from workers.pulse import Pulse
+from workers.visibility import Visibility
 
 logger = get_logger(__name__)
 
@@ -30,15 +32,19 @@ class Errands:
         self._consumer = consumer
         self._connection = connection
         self._recovery = FleetRecovery(consumer.app, connection, settings)
+        self._visibility = Visibility(consumer.app, connection, settings)
         self._revision = b""
+        MemoryWatch.current = self._memory = MemoryWatch()
 
     def run(self, told: Told) -> None:
         """After one report. Raises what Redis raises: the next report tries again."""
+        self._memory.note()
         if told.cancelled_revision != self._revision:
             self._end_cancelled()
             self._revision = told.cancelled_revision
         if told.dead or told.untold:
             self._recovery.act(told.untold, told.dead)
+        self._visibility.tend(self._consumer)
 
     def _end_cancelled(self) -> None:
         """Have the event loop end what is held of tasks that were cancelled."""

@@ -6,7 +6,7 @@ to its lane.
 
 from __future__ import annotations
 
-from balancer.adapters.documents import read_description, read_lane
+from balancer.adapters.documents import Description, read_description, read_lane
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import StoreError
 from balancer.routing import class_queue, direct_queue, is_class_queue, is_direct_queue, lane_queue
@@ -33,25 +33,32 @@ class ServedQueues:
         return self._lanes.get(profile) or (shared if shared in self._lanes.values() else queue)
 
     def _look(self) -> set[str]:
-        keys, client = self._connection.keys, self._connection.client
-        with client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.zrange(keys.alive, 0, -1, withscores=True)
-            pipe.hgetall(keys.workers)
-            pipe.hgetall(keys.lanes)
-            (seconds, micros), alive, workers, lanes = pipe.execute()
-        fresh = {name.decode() for name, at in alive if seconds + micros / 1e6 - at <= self._ttl_s}
         served: set[str] = set()
-        for raw in workers.values():
-            try:
-                one = read_description(raw)
-            except StoreError:
-                continue  # a look at the fleet sets it aside
-            if one.instance in fresh:
-                served |= {direct_queue(one.name), class_queue(one.hardware.hardware_class), *one.queues}
-        for queue, raw in lanes.items():
+        for one in described(self._connection, self._ttl_s):
+            served |= {direct_queue(one.name), class_queue(one.hardware.hardware_class), *one.queues}
+        for queue, raw in self._connection.client.hgetall(self._connection.keys.lanes).items():
             try:
                 self._lanes[read_lane(raw).profile] = queue.decode()
             except (StoreError, UnicodeDecodeError):
-                continue
+                continue  # a look at the fleet sets it aside
         return served
+
+
+def described(connection: Connection, heartbeat_ttl_s: float) -> list[Description]:
+    """The live workers, as they describe themselves; one that cannot be read is left out."""
+    keys = connection.keys
+    with connection.client.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.zrange(keys.alive, 0, -1, withscores=True)
+        pipe.hgetall(keys.workers)
+        (seconds, micros), alive, workers = pipe.execute()
+    fresh = {name.decode() for name, at in alive if seconds + micros / 1e6 - at <= heartbeat_ttl_s}
+    found = []
+    for raw in workers.values():
+        try:
+            one = read_description(raw)
+        except StoreError:
+            continue  # a look at the fleet sets it aside
+        if one.instance in fresh:
+            found.append(one)
+    return found

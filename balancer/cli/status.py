@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from balancer import wiring
-from balancer.adapters import redis_view
+from balancer import strangers, wiring
+from balancer.adapters import redis_failed, redis_view
 from balancer.cli.screen import console, few, hardware, number, share, table
 from balancer.loop import AdaptiveLoadBalancer
 from balancer.model import Needs, Order, Worker
@@ -48,6 +48,7 @@ def status_document(app: Any) -> Document:
     stats = balancer.get_load_balancer_stats()
     decision = balancer.preview()
     connection = wiring.connection_of(app, balancer.settings)
+    look = strangers.last_look(connection)
     return {
         "holder": stats["holder"],
         "strategy": stats["strategy"],
@@ -67,7 +68,9 @@ def status_document(app: Any) -> Document:
                    for name, order in redis_view.orders(connection, fleet.classes).items()},
         "moves": stats["migrations_in_flight"],
         "silent": list(fleet.silent),
-        "set_aside": [{"source": a.source, "reason": a.reason} for a in fleet.set_aside],
+        "set_aside": [{"source": a.source, "reason": a.reason}
+                      for a in (*fleet.set_aside, *(look.asides() if look else ()))],
+        "failed": len(redis_failed.listed(connection)),
     }
 
 
@@ -89,6 +92,9 @@ def draw(document: Document, out: Console) -> None:
     _draw_orders(document, out)
     if document["moves"]:
         out.print(_moves_table(document["moves"]))
+    if document["failed"]:
+        out.print(f"[red]{document['failed']} tasks are set aside, because they ended what ran them[/]: "
+                  "celery -A PROJ balancer failed", soft_wrap=True)
     for one in document["set_aside"]:
         out.print(f"set aside: {escape(one['source'])}: {escape(one['reason'])}", style="yellow")
 

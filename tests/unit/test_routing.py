@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from balancer.model import Hardware, Needs, Reading
-from balancer.routing import strike_reason, unfit_reason
+from balancer.routing import roomier, strike_reason, unfit_reason
 
 CPU = Hardware(kind="cpu", model="EPYC", memory_bytes=8 * 10**9)
 K80 = Hardware(kind="cuda", model="K80", compute_capability=3.7, gpu_memory_bytes=12 * 10**9)
@@ -39,3 +41,13 @@ def test_a_card_that_is_full_now_is_struck_out_in_words() -> None:
     reading = Reading(gpu_memory_free_bytes=3.5e9)
     assert strike_reason(reading, Needs(gpu_memory_bytes=8 * 10**9)) == "GPU memory: needs 8 GB; 3.5 GB free"
     assert strike_reason(Reading(), Needs(gpu_memory_bytes=8 * 10**9)) is None
+
+
+def test_what_ran_out_of_memory_goes_where_there_is_the_most() -> None:
+    fleet = [("same", CPU), ("large", replace(CPU, memory_bytes=32 * 10**9)),
+             ("larger", replace(CPU, memory_bytes=64 * 10**9)), ("card", replace(K80, memory_bytes=10**12))]
+    assert roomier(CPU, Needs(hardware=("cpu",)), fleet) == "larger"
+    assert roomier(CPU, Needs(), fleet) == "card"
+    assert roomier(CPU, Needs(hardware=("cpu",), affinity=("large",)), fleet) == "large"
+    assert roomier(replace(CPU, memory_bytes=10**13), Needs(), fleet) is None
+    assert roomier(replace(CPU, memory_bytes=None), Needs(), fleet) is None

@@ -1,0 +1,101 @@
+"""A pool process that was killed because memory ran out: its task goes where there is more.
+
+SIGKILL that is not ours, while the kernel's count of such kills has risen since the report before
+the last. Where no live worker that can run the task has more memory, it counts as a lost process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Any, Final
+
+from billiard.exceptions import WorkerLostError
+from celery.utils.log import get_logger
+from redis.exceptions import RedisError
+
+from balancer.adapters.redis_connection import Connection
+from balancer.adapters.served_queues import described
+from balancer.errors import BalancerError
+from balancer.model import HandedOver, Needs, TaskProfile
+from balancer.routing import direct_queue, roomier
+from probes import oom
+from workers.header import read_header
+from workers.lanes import LaneFollower
+from workers.task import fence_of
+
+logger = get_logger(__name__)
+
+#: How billiard tells of a process that was killed with SIGKILL.
+_KILLED: Final = re.compile(r"signal 9\b")
+
+
+class MemoryWatch:
+    """The kernel's count at the last two reports of this worker."""
+
+    current: MemoryWatch | None = None
+
+    def __init__(self) -> None:
+        self._seen: deque[int | None] = deque(maxlen=2)
+
+    def note(self) -> None:
+        """At each report."""
+        self._seen.append(oom.kills())
+
+    def rose(self) -> bool:
+        """Whether memory ran out since the report before the last."""
+        before, now = (self._seen[0] if self._seen else None), oom.kills()
+        return before is not None and now is not None and now > before
+
+
+def sent_where_memory_is(request: Any, error: BaseException) -> bool:
+    """Hand a task whose process was killed for memory to a worker with more; whether that was done.
+
+    The caller drops the delivery, which is in another queue then. Never raises.
+    """
+    watch, follower = MemoryWatch.current, LaneFollower.current
+    killed = isinstance(error, WorkerLostError) and _KILLED.search(str(error))
+    if not killed or watch is None or follower is None or not watch.rose():
+        return False
+    try:
+        return _hand_over(request, follower)
+    except (RedisError, BalancerError) as fault:
+        logger.warning("task %s ran out of memory and stays here: %s", request.id, fault)
+        return False
+
+
+def _hand_over(request: Any, follower: LaneFollower) -> bool:
+    fence, settings = fence_of(request.app)
+    target = roomier(follower.hardware, _needs(request, follower.view.lanes.values()),
+                     _others(fence.connection, settings.heartbeat_ttl, follower.worker))
+    token = _token(fence.connection, request, fence.owner)
+    if target is None or token is None:
+        logger.warning("task %s ran out of memory, and no worker that can run it has more", request.id)
+        return False
+    queue = direct_queue(target)
+    fence.connection.script("note_routed")([fence.connection.keys.routed], [queue])
+    told = HandedOver(at=0.0, move_id=f"oom-{request.id}", task_id=request.id, worker=fence.worker,
+                      queue=queue)
+    answer = fence.relinquish(request.delivery, queue, told, token=token)
+    if answer == "moved":
+        logger.warning("task %s ran out of memory; it goes on on %s, which has more", request.id, target)
+    return bool(answer == "moved")
+
+
+def _needs(request: Any, lanes: Any) -> Needs:
+    profile = read_header(request.request_dict.get("balancer")).profile or request.name
+    known: dict[str, TaskProfile] = {lane.name: lane for lane in lanes}
+    return known[profile].needs if profile in known else Needs()
+
+
+def _others(connection: Connection, ttl_s: float, worker: str) -> list[Any]:
+    return [(one.name, one.hardware) for one in described(connection, ttl_s) if one.name != worker]
+
+
+def _token(connection: Connection, request: Any, owner: str) -> str | None:
+    """The claim of the run that was killed; `None` where it is not ours any more."""
+    fields = ("claim", "owner", "tag", "state")
+    raw = connection.client.hmget(connection.keys.fence(request.id), fields)
+    claim, holder, tag, state = ((value or b"").decode() for value in raw)
+    ours = holder == owner and tag == request.delivery.tag and state == "run"
+    return claim if ours and claim else None
