@@ -92,7 +92,7 @@ def draw(document: Document, out: Console) -> None:
     _draw_orders(document, out)
     if document["moves"]:
         out.print(_moves_table(document["moves"]))
-    if document["failed"]:
+    if document.get("failed"):
         out.print(f"[red]{document['failed']} tasks are set aside, because they ended what ran them[/]: "
                   "celery -A PROJ balancer failed", soft_wrap=True)
     for one in document["set_aside"]:
