@@ -11,7 +11,8 @@
 --              this task before, so the run notes `begun` (begin.lua) before its body
 --   answer     a gone owner had committed: return the kept value, do not run again
 --   held       a live owner has this generation      stale   a later generation exists
---   done       this generation has ended             cancelled  it was cancelled before it was taken
+--   done       this generation has ended             cancelled  it was cancelled: the caller owns it, too,
+--              and ends it without a run, so that a delivery of a run that is gone ends with it
 -- A claim that is sent again because its answer was lost (same nonce) gets the same answer.
 local function claim(fence, alive, state, events, cancelled, now, ask, task_id)
   local record = redis.call('HMGET', fence, 'g', 'state', 'owner', 'claim', 'tag', 'value', 'n',
@@ -29,7 +30,9 @@ local function claim(fence, alive, state, events, cancelled, now, ask, task_id)
     if stage == 'done' then return 'done', '', same, '', 0 end
     if stage == 'run' or stage == 'fin' then
       if ask.nonce ~= '' and claimed and claimed == (n or '') .. '.' .. ask.nonce then
-        return stage == 'run' and 'taken' or 'answer', claimed, same, value or '', suspect
+        local verdict = stage == 'fin' and 'answer' or 'taken'
+        if stage == 'run' and redis.call('HEXISTS', cancelled, task_id) == 1 then verdict = 'cancelled' end
+        return verdict, claimed, same, value or '', suspect
       end
       if not (ask.void == '1' and owner == ask.owner) then
         local seen = owner and redis.call('ZSCORE', alive, owner)
@@ -38,16 +41,14 @@ local function claim(fence, alive, state, events, cancelled, now, ask, task_id)
       if stage == 'fin' and value then kept = value end
     end
   end
-  if kept == '' and redis.call('HEXISTS', cancelled, task_id) == 1 then
-    return 'cancelled', '', same, '', 0
-  end
+  local ends = kept == '' and redis.call('HEXISTS', cancelled, task_id) == 1
   -- The count alone would begin again where a fence was lost; with the nonce no two tokens are equal.
   local token = string.format('%d', (tonumber(n or '0') or 0) + 1)
   local fields = {'g', ask.g, 'owner', ask.owner, 'tag', ask.tag, 'worker', ask.worker,
                   'n', token, 'claim', token .. '.' .. ask.nonce,
                   'state', kept ~= '' and 'fin' or 'run'}
   token = token .. '.' .. ask.nonce
-  local event = ask.event
+  local event = ends and '' or ask.event
   if kept == '' then
     if g then
       redis.call('HDEL', fence, 'value', 'checkpointed', 'state_bytes', 'started', 'begun', 'again',
@@ -67,5 +68,5 @@ local function claim(fence, alive, state, events, cancelled, now, ask, task_id)
   end
   redis.call('HSET', fence, unpack(fields))
   redis.call('EXPIRE', fence, ask.keep_s)
-  return kept ~= '' and 'answer' or 'taken', token, same, kept, suspect
+  return ends and 'cancelled' or kept ~= '' and 'answer' or 'taken', token, same, kept, suspect
 end
