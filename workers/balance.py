@@ -46,6 +46,7 @@ def balance(task: Any, declared: Mapping[str, Any]) -> None:
             "acks_late": True,
             "reject_on_worker_lost": True,
             "Request": BalancedMixin.Request,
+            "Strategy": BalancedMixin.Strategy,
             "declared_track_started": cls.track_started,
         },
     )

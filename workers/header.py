@@ -14,22 +14,25 @@ from typing import Any, TypeGuard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The header as read. `profile` is "" when it names none, `size` 1 when it says none."""
+    """The header as read. `profile` is "" when it names none, `size` 1 when it says none; `claim` is
+    the token of a claim that this worker took with the delivery, never the publisher's."""
 
     profile: str = ""
     size: float = 1.0
     epoch: int = 0
+    claim: str = ""
 
 
 def read_header(raw: Any) -> Header:
     """The header in `raw`, the value of a message's `balancer` header or `None`."""
     if not isinstance(raw, Mapping):
         return Header()
-    profile, size, epoch = raw.get("profile"), raw.get("size"), raw.get("epoch")
+    profile, size, epoch, claim = raw.get("profile"), raw.get("size"), raw.get("epoch"), raw.get("claim")
     return Header(
         profile=profile if isinstance(profile, str) else "",
         size=float(size) if _is_number(size) and 0 < size < float("inf") else 1.0,
         epoch=int(epoch) if _is_number(epoch) and 0 <= epoch < 10**6 else 0,
+        claim=claim if isinstance(claim, str) else "",
     )
 
 

@@ -18,6 +18,7 @@ from probes.detect import parse_hardware, resolve
 from workers.balance import balance_declared
 from workers.publish import LaneRouter
 from workers.pulse import Pulse
+from workers.receiving import Receiving
 from workers.reporter import Reporter
 
 logger = get_logger(__name__)
@@ -46,7 +47,7 @@ def install(app: Celery) -> Celery:
             "[,label=value…]",
         )
     )
-    app.steps["consumer"].update((Pulse, Reporter))
+    app.steps["consumer"].update((Pulse, Reporter, Receiving))
     beat_program.install_beat(app)
     tasks.register(app)
     if app.configured:

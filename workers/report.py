@@ -19,7 +19,7 @@ from balancer.adapters import beat, documents, redis_beats
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import BalancerError
 from balancer.model import HeldTask, TaskProfile
-from workers import held
+from workers import held, lease
 from workers.lanes import LaneFollower
 from workers.pulse import Pulse
 
@@ -120,6 +120,7 @@ class Report:
         holds = documents.holds_document(running=running, reserved=reserved, health=health)
         again = memory.count % AGAIN == 1
         ticks = Pulse.current.ticks if Pulse.current is not None else 0
+        sent_at = lease.now()
         told = redis_beats.publish(
             self.connection.client,
             self.connection.keys,
@@ -132,6 +133,7 @@ class Report:
             now=time.time(),
             ttl_s=self.listeners.ttl_s,
         )
+        lease.beat(sent_at)
         memory.clock = ServerClock(at=told.at)
         memory.holds, memory.tasks = holds, (running, reserved)
         self.listeners.told(told)

@@ -6,6 +6,7 @@ Celery names this class through `Task.Request` and mixes its own `execute_using_
 
 from __future__ import annotations
 
+from time import time
 from typing import Any, Final
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -17,8 +18,11 @@ from kombu.transport.virtual import QoS
 from redis.exceptions import RedisError
 
 from balancer.errors import BalancerError, ProcessLostError
+from workers.header import read_header
 from workers.leaving import RefusedDelivery
 from workers.pulse import Pulse
+from workers.receipts import BalancedQoS, receipt_of
+from workers.run import finished_document
 from workers.task import delivery_of, fence_of
 
 logger = get_logger(__name__)
@@ -33,6 +37,8 @@ class BalancedRequest(Request):  # type: ignore[misc]
     #: Set when a reserved delivery was handed over: it must not reach the pool any more.
     handed_over = False
     acknowledged: bool = False
+    #: It does not end by success: what its ack ends has been told.
+    _failed = False
     #: What the fence said when the hard time limit was over.
     _limit: str | None = None
 
@@ -54,14 +60,15 @@ class BalancedRequest(Request):  # type: ignore[misc]
         self._forget()
 
     def acknowledge(self) -> None:
+        if not self._failed and not self.acknowledged:
+            receipt = receipt_of(self.message)
+            if receipt is not None:
+                # Told where the ack commits the run: nothing has told of its end before.
+                receipt.event = self._finished()
         super().acknowledge()
-        self._wake()
-
-    def reject(self, requeue: bool = False) -> None:
-        super().reject(requeue)
-        self._wake()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        self._failed = True
         if self.handed_over:
             # Its process was killed so that it leaves; the message is in another queue.
             task_ready(self)
@@ -80,10 +87,12 @@ class BalancedRequest(Request):  # type: ignore[misc]
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
+        self._failed = self._failed or not soft
         if soft or not self._keeps_its_end():
             super().on_timeout(soft, timeout)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        self._failed = True
         super()._announce_revoked(reason, terminated, signum, expired)
         self._close()
 
@@ -129,7 +138,14 @@ class BalancedRequest(Request):  # type: ignore[misc]
         """The fence refused this copy: nothing is stored, nothing is told to the client."""
         logger.info("task %s: this copy is not run to its end (%s)", self.id, refusal.verdict)
         task_ready(self)
-        if refusal.same_tag:
+        receipt = receipt_of(self.message)
+        if receipt is not None and refusal.verdict != "revoked":
+            # The script that ends it sees whose the entry is.
+            receipt.refused = True
+            self.acknowledge()
+        elif refusal.verdict == "cancelled":
+            self._announce_revoked("revoked", False, None, False)
+        elif refusal.same_tag:
             self._forget()
         else:
             self.acknowledge()
@@ -137,11 +153,27 @@ class BalancedRequest(Request):  # type: ignore[misc]
     def _forget(self) -> None:
         """Drop the delivery here without touching the broker's entry, which backs another copy."""
         if not self.acknowledged:
-            channel = self.message.channel
-            if channel is not None:
-                QoS.ack(channel.qos, self.message.delivery_tag)
+            channel, tag = self.message.channel, self.message.delivery_tag
+            if channel is not None and isinstance(channel.qos, BalancedQoS):
+                channel.qos.drop(tag)
+            elif channel is not None:
+                QoS.ack(channel.qos, tag)
             self.acknowledged = True
             self._wake()
+
+    def _finished(self) -> str:
+        """The document of a run's end as its worker saw it."""
+        header = read_header(self.request_dict.get("balancer"))
+        return finished_document(
+            task_id=self.id,
+            profile=header.profile or self.name,
+            worker=self.hostname,
+            epoch=header.epoch,
+            outcome="success",
+            duration_s=max(0.0, time() - self.time_start) if self.time_start else 0.0,
+            size=header.size,
+            share=1.0,
+        )
 
     def _release(self, error: BaseException) -> int:
         """The process that ran this is gone: the delivery that is given back may be claimed again.
@@ -151,6 +183,9 @@ class BalancedRequest(Request):  # type: ignore[misc]
         try:
             fence = fence_of(self.app)[0]
             lost = isinstance(error, WorkerLostError | SystemExit) and not self._already_cancelled
+            receipt = receipt_of(self.message)
+            if receipt is not None:
+                receipt.front = True
             return fence.release(self.id, self.delivery.tag, lost=lost) or 0
         except (RedisError, BalancerError):
             logger.warning(

@@ -1,7 +1,8 @@
 """One fenced run of a task's body: claim, body, commit; or the way out at a checkpoint.
 
 Called by `BalancedTask.__call__` in the process that runs the body. Follows
-`docs/moving.md`: a stale copy neither runs nor finishes.
+`docs/moving.md`: a stale copy neither runs nor finishes. Where the worker claimed the task as it took
+the message, the run begins with that claim.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, repeat
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final, Literal, TypeVar
 
 from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
@@ -19,9 +21,10 @@ from celery.utils.log import get_task_logger
 from kombu import serialization
 from redis.exceptions import RedisError, ResponseError
 
-from balancer.adapters.redis_fence import Delivery, Fence
+from balancer.adapters.redis_fence import Claim, Delivery, Fence
 from balancer.model import Duplicate, HandedOver, Refused, RunFinished, RunStarted
 from workers import identity, leaving
+from workers.header import read_header
 
 logger = get_task_logger(__name__)
 
@@ -38,47 +41,103 @@ TRIES: Final = 3
 PASSING: Final = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 
 
+@dataclass(slots=True)
+class Shares:
+    """What checkpoints say of the whole task: the part that was done when this run began, the part that
+    is done now; `None` unknown."""
+
+    at_start: float | None = 0.0
+    done: float | None = None
+    #: Size of the last checkpoint, `None` when there is none.
+    state_bytes: int | None = None
+
+    def of_this_run(self, *, whole: bool) -> float | None:
+        done = 1.0 if whole else self.done
+        return None if done is None or self.at_start is None else max(0.0, done - self.at_start)
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What is known of the run that this process is in."""
+    """What is known of the run that this process is in. `token` is "" until it has its claim."""
 
-    delivery: Delivery
+    request: Any
     fence: Fence
-    started: RunStarted
+    profile: str
     size: float
+    epoch: int
     token: str = ""
     began: float = field(default_factory=time.monotonic)
-    share_at_start: float | None = 0.0
-    share: float | None = None
+    shares: Shares = field(default_factory=Shares)
     #: Size of the state that the task would take along (bytes), as far as this run knows it.
     state_bytes: int | None = None
 
+    @property
+    def task_id(self) -> str:
+        return str(self.request.id)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the claim came with the delivery: then the ack settles the fence."""
+        return bool(read_header(getattr(self.request, "balancer", None)).claim)
+
+    @property
+    def delivery(self) -> Delivery:
+        """The delivery that this run is of."""
+        return Delivery(
+            task_id=self.request.id,
+            nesting=int(self.request.replaced_task_nesting or 0),
+            retries=int(self.request.retries or 0),
+            epoch=self.epoch,
+            tag=str((self.request.properties or {}).get("delivery_tag", "")),
+            claim=self.token,
+        )
+
+    def started(self) -> RunStarted:
+        """The event of its begin."""
+        return RunStarted(
+            at=0.0,
+            task_id=self.request.id,
+            profile=self.profile,
+            worker=self.fence.worker,
+            hardware_class=identity.hardware_class(),
+            epoch=self.epoch,
+        )
+
     def finished(self, outcome: str) -> RunFinished:
-        """The event of this run's end; `share` is what this run did of the task."""
-        whole = outcome in ("success", "failure", "stale")
-        done = 1.0 if whole else self.share
-        known = done is not None and self.share_at_start is not None
+        """The event of this run's end."""
         return RunFinished(
             at=0.0,
-            task_id=self.delivery.task_id,
-            profile=self.started.profile,
-            worker=self.started.worker,
-            hardware_class=self.started.hardware_class,
-            epoch=self.started.epoch,
+            task_id=self.request.id,
+            profile=self.profile,
+            worker=self.fence.worker,
+            hardware_class=identity.hardware_class(),
+            epoch=self.epoch,
             outcome=outcome,
             duration_s=time.monotonic() - self.began,
             size=self.size,
-            share=max(0.0, done - self.share_at_start) if known else None,  # type: ignore[operator]
+            share=self.shares.of_this_run(whole=outcome in ("success", "failure", "stale")),
+        )
+
+    def told(self, outcome: str) -> str:
+        """The document of `finished(outcome)`."""
+        return finished_document(
+            task_id=self.request.id,
+            profile=self.profile,
+            worker=self.fence.worker,
+            epoch=self.epoch,
+            outcome=outcome,
+            duration_s=time.monotonic() - self.began,
+            size=self.size,
+            share=self.shares.of_this_run(whole=True),
         )
 
     def commit(
         self, outcome: str, *, end: Literal["fin", "again", "done"] = "fin", kept: bytes = b""
     ) -> None:
         """Commit this run's end. Raises `RefusedDelivery` when another run owns the task."""
-        delivery = self.delivery
         if not patiently(
             lambda: self.fence.commit(
-                delivery.task_id,
+                self.task_id,
                 self.token,
                 self.finished(outcome),
                 self.finished("stale"),
@@ -94,15 +153,25 @@ class Run:
         It may, too, where there is no fence any more: whoever gets the entry next shall judge.
         """
         keys, client = self.fence.connection.keys, self.fence.connection.client
-        tag = patiently(lambda: client.hget(keys.fence(self.delivery.task_id), "tag"))
+        tag = patiently(lambda: client.hget(keys.fence(self.task_id), "tag"))
         return tag is None or tag.decode() == self.delivery.tag
 
     def give_back(self) -> None:
         """Let the next delivery run it; where Redis is away, the claim lapses with the worker's lease."""
         try:
-            self.fence.release(self.delivery.task_id, self.delivery.tag, token=self.token)
+            self.fence.release(self.task_id, self.delivery.tag, token=self.token)
         except RedisError as error:
-            logger.warning("task %s: its claim could not be given back: %s", self.delivery.task_id, error)
+            logger.warning("task %s: its claim could not be given back: %s", self.task_id, error)
+
+    def begin(self) -> None:
+        """Note that the body begins. Raises `RefusedDelivery` when the claim does not hold any more."""
+        self.require(lambda: self.fence.begin(self.task_id, self.token))
+
+    def require(self, holds: Callable[[], bool]) -> None:
+        """Raises `RefusedDelivery` unless `holds()`, once Redis answers."""
+        if not patiently(holds):
+            tell_duplicate(self, "stale")
+            raise leaving.RefusedDelivery("stale", self.backs_another())
 
 
 def patiently(attempt: Callable[[], T], *, also: tuple[type[Exception], ...] = ()) -> T:
@@ -149,19 +218,33 @@ def fenced(run: Run, body: Callable[[], Any], *, serializer: str, kept_limit: in
     Raises `RefusedDelivery` for a copy that may not run or not finish, `HandedOver` when the task
     left for another worker; what the body raises goes through once its end is committed.
     """
-    delivery, nonce = run.delivery, secrets.token_hex(8)
-    claim = patiently(lambda: run.fence.claim(delivery, run.started, nonce=nonce))
+    claim = claim_of(run)
     if claim.verdict == "answer":
-        logger.info("task %s had committed before its worker died: its kept result is used", delivery.task_id)
-        run.token = claim.token
-        return kept_value(claim.kept)
-    if claim.verdict != "taken":
-        tell_duplicate(run, claim.verdict)
-        raise leaving.RefusedDelivery(claim.verdict, claim.same_tag and claim.verdict != "done")
-    run.token, run.began = claim.token, time.monotonic()
+        return answer(run, claim.kept)
     value = through(run, body)
     run.commit("success", kept=keep(value, serializer, kept_limit))
     return value
+
+
+def claim_of(run: Run) -> Claim:
+    """Claim a task for this run, as "taken" or "answer". Raises `RefusedDelivery`."""
+    delivery, nonce = run.delivery, secrets.token_hex(8)
+    claim = patiently(lambda: run.fence.claim(delivery, run.started(), nonce=nonce))
+    if claim.verdict not in ("taken", "answer"):
+        tell_duplicate(run, claim.verdict)
+        raise leaving.RefusedDelivery(
+            claim.verdict, claim.same_tag and claim.verdict not in ("done", "cancelled")
+        )
+    run.token, run.began = claim.token, time.monotonic()
+    if claim.suspect and claim.verdict == "taken":
+        run.begin()
+    return claim
+
+
+def answer(run: Run, kept: bytes) -> Any:
+    """The value that an earlier run of this delivery returned and committed."""
+    logger.info("task %s had committed before its worker died: its kept result is used", run.task_id)
+    return kept_value(kept)
 
 
 def through(run: Run, body: Callable[[], Any]) -> Any:
@@ -208,7 +291,7 @@ def leave_for(run: Run, leave: leaving.Leave) -> None:
         task_id=delivery.task_id,
         worker=fence.worker,
         queue=leave.queue,
-        state_bytes=run.state_bytes,
+        state_bytes=run.shares.state_bytes,
     )
     answer = patiently(lambda: fence.relinquish(delivery, leave.queue, told, token=run.token))
     if answer == "moved":
@@ -226,8 +309,28 @@ def leave_for(run: Run, leave: leaving.Leave) -> None:
     raise leaving.RefusedDelivery("stale", run.backs_another())
 
 
+def finished_document(
+    *,
+    task_id: str,
+    profile: str,
+    worker: str,
+    epoch: int,
+    outcome: str,
+    duration_s: float,
+    size: float,
+    share: float | None,
+) -> str:
+    """A `RunFinished` as `event_document` writes it, for the path on which every microsecond counts."""
+    return (
+        f'{{"type":"RunFinished","task_id":{quoted(task_id)},"profile":{quoted(profile)},'
+        f'"worker":{quoted(worker)},"hardware_class":{quoted(identity.hardware_class())},"epoch":{epoch},'
+        f'"outcome":"{outcome}","duration_s":{duration_s:.6f},"size":{size!r},'
+        f'"share":{"null" if share is None else repr(share)}}}'
+    )
+
+
 def tell_duplicate(run: Run, verdict: str) -> None:
-    tell(run, Duplicate(at=0.0, task_id=run.delivery.task_id, worker=run.fence.worker, reason=verdict))
+    tell(run, Duplicate(at=0.0, task_id=run.task_id, worker=run.fence.worker, reason=verdict))
 
 
 def tell(run: Run, event: Any) -> None:

@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -21,13 +22,12 @@ from balancer import wiring
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.errors import CheckpointError, SettingError, StoreError
-from balancer.model import RunStarted
 from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
 from workers import identity, interrupt, leaving
-from workers.declared import may_be_repeated
+from workers.finish import Plan, claimed
 from workers.header import read_header
-from workers.run import Run, fenced, patiently
+from workers.run import Run, Shares, fenced, patiently
 
 _FENCES: dict[tuple[int, int], tuple[Fence, Settings]] = {}
 
@@ -50,12 +50,14 @@ def fence_of(app: Celery) -> tuple[Fence, Settings]:
 
 def delivery_of(request: Any) -> Delivery:
     """The delivery that a request (or a task's context) stands for."""
+    header = read_header(getattr(request, "balancer", None))
     return Delivery(
         task_id=request.id,
         nesting=int(request.replaced_task_nesting or 0),
         retries=int(request.retries or 0),
-        epoch=read_header(getattr(request, "balancer", None)).epoch,
+        epoch=header.epoch,
         tag=str((request.properties or {}).get("delivery_tag", "")),
+        claim=header.claim,
     )
 
 
@@ -67,6 +69,12 @@ def is_ours(queue: str) -> bool:
 def is_share(value: Any) -> bool:
     """Whether a value is a part of a whole: a real number from 0 to 1, also one of numpy's."""
     return isinstance(value, Real) and bool(0 <= value <= 1)  # type: ignore[operator]
+
+
+@cache
+def in_main_process(pid: int) -> bool:
+    """`identity.in_main_process`, asked once a process."""
+    return identity.in_main_process()
 
 
 def revoked(task_id: str) -> bool:
@@ -84,6 +92,7 @@ class BalancedMixin:
     acks_late = True
     reject_on_worker_lost = True
     Request = "workers.request:BalancedRequest"
+    Strategy = "workers.strategy:balanced"
 
     # Declarations; see `workers.declared.DECLARATIONS`.
     hardware: ClassVar[Any] = None
@@ -136,39 +145,41 @@ class BalancedMixin:
         request = self.request
         if request.called_directly or request.is_eager or getattr(request, "balancer_run", None):
             return super().__call__(*args, **kwargs)  # type: ignore[misc]
-        delivery = delivery_of(request)
-        if not delivery.tag:
+        if not (request.properties or {}).get("delivery_tag"):
             return self._body()(*args, **kwargs)
-        if identity.in_main_process() and revoked(request.id):
+        if in_main_process(os.getpid()) and revoked(request.id):
             # The pool's own queue, where it waited, is not looked through for revoked tasks.
             raise leaving.RefusedDelivery("revoked", False)
         fence, settings = patiently(lambda: fence_of(self.app), also=(StoreError,))
-        header = read_header(getattr(request, "balancer", None))
-        started = RunStarted(
-            at=0.0,
-            task_id=delivery.task_id,
+        raw: Any = getattr(request, "balancer", None)
+        header = read_header(raw)
+        run = request.balancer_run = Run(
+            request=request,
+            fence=fence,
             profile=header.profile or self.name,
-            worker=fence.worker,
-            hardware_class=identity.hardware_class(),
-            epoch=delivery.epoch,
+            size=header.size,
+            epoch=header.epoch,
+            token=header.claim,
         )
-        run = Run(delivery=delivery, fence=fence, started=started, size=header.size)
-        request.balancer_run = run
+        plan = Plan.of(self, settings, fence.connection)
+        if run.token:
+            return claimed(self, run, raw, plan, lambda: self._claimed(plan, args, kwargs))
+        settle_after_runs()
         return fenced(
             run,
-            lambda: self._claimed(args, kwargs),
+            lambda: self._claimed(plan, args, kwargs),
             serializer=self.serializer,
-            kept_limit=settings.result_kept_limit,
+            kept_limit=plan.kept_limit,
         )
 
-    def _claimed(self, args: Any, kwargs: Any) -> Any:
+    def _claimed(self, plan: Plan, args: Any, kwargs: Any) -> Any:
         """The body of a run that has its claim, told to the client where that is wanted."""
         request, tracks = self.request, self.declared_track_started
         tracks = self.app.conf.task_track_started if tracks is None else tracks
         if tracks and not get_actual_ignore_result(self, request):
             told = {"pid": os.getpid(), "hostname": request.hostname}
             self.backend.store_result(request.id, told, states.STARTED, request=request)
-        if identity.in_main_process() or not may_be_repeated(self, fence_of(self.app)[1]):
+        if not plan.interruptible:
             return self._body()(*args, **kwargs)
         try:
             interrupt.enter(request.balancer_run)
@@ -195,7 +206,7 @@ class BalancedMixin:
         if run is not None:
             # From here on it comes back by itself, as another generation.
             interrupt.end()
-            if not patiently(lambda: run.fence.holds(run.delivery.task_id, run.token)):
+            if not patiently(lambda: run.fence.holds(run.task_id, run.token)):
                 raise leaving.RefusedDelivery("stale", run.backs_another())
         return super().retry(*args, **options)  # type: ignore[misc]
 
@@ -241,10 +252,10 @@ class BalancedMixin:
         settings = fence_of(self.app)[1]
         data = encode(state, self.checkpoint_serializer, settings.state_limit, self.name)
         with interrupt.closed():
-            wanted = patiently(lambda: run.fence.checkpoint(run.delivery.task_id, run.token, data, share))
+            wanted = patiently(lambda: run.fence.checkpoint(run.task_id, run.token, data, share))
             if not wanted.ours:
                 raise leaving.RefusedDelivery("stale", run.backs_another())
-        run.share, run.state_bytes = share, len(data)
+        run.shares.done, run.shares.state_bytes = share, len(data)
         if wanted.move_id:
             raise leaving.Leave(wanted.move_id, wanted.queue)
 
@@ -257,16 +268,20 @@ class BalancedMixin:
         if run is None:
             return default
         with interrupt.closed():
-            saved = patiently(lambda: run.fence.saved(run.delivery.task_id))
+            saved = patiently(lambda: run.fence.saved(run.task_id))
         if saved is None:
             return default
-        data, run.share_at_start = saved
-        run.state_bytes = len(data)
-        run.share = run.share_at_start
+        data, share = saved
+        run.shares = Shares(at_start=share, done=share, state_bytes=len(data))
         return decode(data, self.name)
 
 
-@signals.task_postrun.connect  # type: ignore[untyped-decorator]
+def settle_after_runs() -> None:
+    """Have `settle` follow each run of this process; where the claim comes with the delivery, the ack
+    does its work."""
+    signals.task_postrun.connect(settle, weak=False, dispatch_uid="balancer-settle")
+
+
 def settle(sender: Any = None, state: str | None = None, **_: Any) -> None:
     """The result is stored: the fence is only a memory from now on.
 
@@ -274,10 +289,10 @@ def settle(sender: Any = None, state: str | None = None, **_: Any) -> None:
     (the signal is sent in a `finally`) is the backend's, which could not store the result.
     """
     run = getattr(getattr(sender, "request", None), "balancer_run", None)
-    if run is None or not run.token or state not in (states.SUCCESS, states.FAILURE):
+    if run is None or not run.token or run.delivered or state not in (states.SUCCESS, states.FAILURE):
         return
     if sys.exc_info()[0] is None:
-        patiently(lambda: run.fence.settle(run.delivery.task_id, run.token))
+        patiently(lambda: run.fence.settle(run.task_id, run.token))
 
 
 class BalancedTask(BalancedMixin, Task):  # type: ignore[misc]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from balancer.adapters.documents import event_document
-from balancer.adapters.redis_connection import Connection, load_script
+from balancer.adapters.redis_connection import Connection
+from balancer.adapters.redis_line import Line
 from balancer.errors import StoreError
 from balancer.model import Event
 
@@ -85,21 +86,10 @@ class Fence:
         self.worker = worker
         self.fence_ttl_s = max(1, int(fence_ttl_s))
         self.heartbeat_ttl_s = heartbeat_ttl_s
-        names = (
-            "claim",
-            "begin",
-            "commit",
-            "finish",
-            "settle",
-            "release",
-            "close",
-            "checkpoint",
-            "relinquish",
-        )
-        self._scripts = {name: load_script(connection.client, name) for name in names}
+        self._line = Line(connection)
 
     def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
-        return self._scripts[name](keys=keys, args=args)
+        return self._line.run(name, keys, args)
 
     def claim(self, delivery: Delivery, event: Event, *, nonce: str = "") -> Claim:
         """Take a delivery for one run. `event` is the `RunStarted` told when it is taken.
@@ -146,7 +136,7 @@ class Fence:
         task_id: str,
         token: str,
         *,
-        key: str | bytes,
+        key: str,
         document: str | bytes,
         expires_s: int,
         told: str,
@@ -160,10 +150,10 @@ class Fence:
         keys = self.connection.keys
         answer = self._run(
             "finish",
-            [keys.fence(task_id), keys.events, keys.state(task_id), keys.want(task_id), key],  # type: ignore[list-item]
+            [keys.fence(task_id), keys.events, keys.state(task_id), keys.want(task_id), key],
             [token, self.fence_ttl_s, document, expires_s, told, refused],
         )
-        return ("refused", "stored", "occupied")[answer]  # type: ignore[return-value]
+        return ("refused", "stored", "occupied")[answer]
 
     def commit(
         self,
@@ -258,8 +248,8 @@ class Fence:
     def relinquish(self, delivery: Delivery, queue: str, event: Event, *, token: str | None) -> str:
         """Push the delivery, rewritten, to the front of `queue`. Returns "moved", "fence" or "gone".
 
-        `token` of a running task; `None` for a reserved one, whose claim the delivery names. Raises `StoreError` when the kept
-        message is not what kombu writes.
+        `token` of a running task; `None` for a reserved one, whose claim the delivery names. Raises
+        `StoreError` when the kept message is not what kombu writes.
         """
         keys = self.connection.keys
         held = self.connection.client.hget(keys.unacked, delivery.tag)

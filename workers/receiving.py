@@ -1,0 +1,69 @@
+"""The bootstep that has a worker claim its deliveries as it takes them.
+
+On a kombu whose Redis transport we know; on any other the pool's processes claim what they run, as
+they do where a message comes without a claim.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import kombu
+from celery import bootsteps
+from celery.utils.log import get_logger
+from kombu.transport import redis as kombu_redis
+
+from balancer import wiring
+from balancer.adapters.redis_connection import connect
+from workers import lease
+from workers.receipts import BalancedQoS, Receiver
+from workers.reporter import Reporter
+
+logger = get_logger(__name__)
+
+#: Versions of kombu whose `QoS` this was written for.
+KNOWN: Final = ("5.7.",)
+
+
+class Receiving(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Puts our QoS on the worker's channel, again after each lost connection."""
+
+    requires = (Reporter,)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self.settings = wiring.settings_of(consumer.app)
+        # Before the pool starts, so that its processes inherit it.
+        lease.Lease.current = lease.Lease(self.settings.heartbeat_ttl)
+        Receiver.current = None
+
+    def start(self, consumer: Any) -> None:
+        qos = consumer.task_consumer.channel.qos
+        known = kombu.__version__.startswith(KNOWN) and type(qos) is kombu_redis.QoS
+        if not (known or isinstance(qos, BalancedQoS)):
+            logger.info(
+                "balancer: kombu %s with %s is not known; tasks are claimed as they begin, which costs more",
+                kombu.__version__,
+                type(qos).__qualname__,
+            )
+            return
+        if Receiver.current is None:
+            Receiver.current = self._receiver(consumer)
+        if known:
+            BalancedQoS.take_over(qos)
+
+    def shutdown(self, consumer: Any) -> None:
+        """The receiver stays: what is still running is acknowledged by it."""
+
+    def _receiver(self, consumer: Any) -> Receiver:
+        connection = connect(consumer.app, namespace=self.settings.namespace)
+        instance = self._instance(consumer)
+        # Alive from the first delivery on, which may come before the first report.
+        seconds, micros = connection.client.time()
+        connection.client.zadd(connection.keys.alive, {instance: f"{seconds}.{micros:06d}"}, nx=True)
+        return Receiver(consumer.app, connection, self.settings, instance=instance, worker=consumer.hostname)
+
+    @staticmethod
+    def _instance(consumer: Any) -> str:
+        assert Reporter.current is not None
+        return Reporter.current.instance
