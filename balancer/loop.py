@@ -39,7 +39,7 @@ from balancer.model import (
 from balancer.outside import Outside
 from balancer.routing import direct_queue, is_direct_queue
 from balancer.settings import Settings
-from balancer.standing import Ports, Schedule, Standing, statistics
+from balancer.standing import Keeper, Ports, Schedule, Standing, statistics
 from balancer.state import State
 
 log = logging.getLogger("balancer")
@@ -62,7 +62,7 @@ class AdaptiveLoadBalancer:
         self._outside = Outside()
         self._standing = Standing(state=state.fresh(settings))
         self._lock = RLock()
-        self._waits_for: str | None = None
+        self._keeper = Keeper(ports.store, settings)
         self._last_fault = ""
 
     @property
@@ -102,7 +102,7 @@ class AdaptiveLoadBalancer:
             orders = decision.orders if decision else self._price(fleet)
             if decision is not None:
                 commands = (*commands, *self._start_moves(decision, fleet))
-            if not self._save():
+            if not self._save(whole=decision is not None):
                 return False
             self._publish(orders, fleet)
             self._act(commands)
@@ -127,7 +127,7 @@ class AdaptiveLoadBalancer:
         """Step 3: the bounds of utilization, as a tick at this moment adjusts them."""
         return self.preview().thresholds
 
-    def _predict_future_load(self) -> tuple[Forecast, ...]:
+    def _predict_future_load(self) -> Sequence[Forecast]:
         """Step 4: forecasts for the fleet and for each worker, with their confidence."""
         return self.preview().forecasts
 
@@ -235,22 +235,20 @@ class AdaptiveLoadBalancer:
         fence = self.ports.lease.acquire()
         if fence is None:
             holder = self.ports.lease.holder() or "another balancer"
-            if self._waits_for != holder:
+            if self._standing.waits_for != holder:
                 log.warning("%s balances this fleet; this balancer waits and changes nothing", holder)
-            self._waits_for = holder
-            self._standing = replace(self._standing, fence=None)
+            self._standing = replace(self._standing, fence=None, waits_for=holder)
             return False
         if fence != self._standing.fence:
             log.info("this balancer holds the lease (fence %d)", fence)
             stored = self._stored_state()
             self._standing = replace(self._standing, state=stored, fence=fence, events=())
-        self._waits_for = None
+        self._standing = replace(self._standing, waits_for=None)
         return True
 
     def _stored_state(self) -> State:
-        document = self.ports.store.load_memory()
         try:
-            return state.fresh(self.settings) if document is None else state.from_document(document)
+            return self._keeper.load()
         except StoreError as error:
             log.warning("what the last balancer kept cannot be read and is set aside: %s", error)
             self._standing = self._standing.with_aside(
@@ -260,6 +258,7 @@ class AdaptiveLoadBalancer:
     def _follow_moves(self, fleet: Fleet) -> tuple[tuple[Event, ...], tuple[Command, ...]]:
         """Step 7: hear what workers say, learn from it, and end moves that have ended or never will."""
         cursor, heard = self.ports.store.events(self._standing.state.memory.cursor)
+        self._keeper.heard(len(heard))
         self._hear_outsiders(heard)
         now = self._standing
         told = self._outside.answers(now.state.migrations, fleet.at, self.settings.check_interval)
@@ -325,10 +324,10 @@ class AdaptiveLoadBalancer:
             changed=(*now.changed, *known))
         return (*commands, *(Request(move=m.move) for m in known if m.state == "requested"))
 
-    def _save(self) -> bool:
+    def _save(self, *, whole: bool) -> bool:
         """Keep the state under the fence; `False` when a later holder of the lease has written."""
         now = self._standing
-        if now.fence is not None and self.ports.store.save_memory(state.to_document(now.state), now.fence):
+        if now.fence is not None and self._keeper.save(now.state, now.fence, whole=whole):
             return True
         log.warning("another balancer has taken over; this one drops its turn and waits")
         self._standing = replace(now, fence=None)

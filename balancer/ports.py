@@ -18,17 +18,20 @@ class FleetStore(Protocol):
     def observe(self) -> Fleet:
         """One snapshot, with what could not be read set aside. Raises `StoreError` if there is none."""
 
-    def events(self, after: str, limit: int = 10_000) -> tuple[str, list[Event]]:
-        """Events after the cursor `after` ("" = from the oldest kept), and the new cursor."""
+    def events(self, after: str, limit: int = 10_000, until: str = "") -> tuple[str, list[Event]]:
+        """Events after the cursor `after` ("" = from the oldest kept) up to the cursor `until` ("" = to the
+        newest), and the new cursor."""
 
     def publish_orders(self, orders: Sequence[Order], ttl_s: float) -> None:
         """Replace the orders of these classes; workers follow them until `ttl_s` has passed."""
 
     def load_memory(self) -> Mapping[str, Any] | None:
-        """What the last tick kept, or `None`. An unreadable document is set aside, not raised."""
+        """What the last turns kept, or `None`: the whole document, with what came after it under "since". An
+        unreadable one is set aside, not raised."""
 
-    def save_memory(self, document: Mapping[str, Any], fence: int) -> bool:
-        """Keep it, unless a later holder of the lease has written (`False`)."""
+    def save_memory(self, document: Mapping[str, Any], fence: int, *, since: bool = False) -> bool:
+        """Keep it, unless a later holder has taken the lease or has written (`False`). With `since` it is
+        kept beside the whole document, and goes when that is written anew."""
 
 
 class HandOver(Protocol):

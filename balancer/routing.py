@@ -22,6 +22,9 @@ _ACCELERATORS: Final = tuple(kind for kind in KINDS if kind != "cpu")
 #: Longest readable part of a queue's name; a hash keeps longer ones apart.
 NAME_LIMIT: Final = 80
 
+#: A device this hot takes nothing new.
+HOT_CELSIUS: Final = 95.0
+
 
 @lru_cache(maxsize=65_536)
 def slug(text: str) -> str:
@@ -102,7 +105,7 @@ def roomier(hardware: Hardware, needs: Needs, workers: Iterable[tuple[str, Hardw
     return max(larger)[1] if larger else None
 
 
-def strike_reason(reading: Reading, needs: Needs, *, hot_celsius: float = 95.0) -> str | None:
+def strike_reason(reading: Reading, needs: Needs, *, hot_celsius: float = HOT_CELSIUS) -> str | None:
     """Why a worker that could run such a task should not take it now; `None` when it may.
 
     What is not read strikes nothing out.

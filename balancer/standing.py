@@ -6,14 +6,22 @@ Records of the loop, apart from it so that the loop's file holds nothing but its
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from balancer import ledger_rows
+from balancer.decide.learn import learn
+from balancer.decide.memory import Memory
 from balancer.decide.situation import Strategy
 from balancer.model import IN_FLIGHT, Decision, Event, Fleet, Migration, Move, Order, SetAside
 from balancer.ports import Clock, FleetStore, HandOver, Lease, Ledger, Recovery
 from balancer.settings import Settings
-from balancer.state import State, migration_documents
+from balancer.state import State, fresh, from_document, migration_documents, since_document, to_document
+
+#: Events that a new holder may have to learn again, at most about so many.
+RELEARNED_MOST: Final = 20_000
+
+#: Learning needs the fleet only to tell kinds of hardware, which classes' names tell, too.
+NOBODY: Final = Fleet(at=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +38,8 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is known at this moment. `fence` is `None` while another balancer holds the lease.
+    """What is known at this moment. `fence` is `None` while another balancer holds the lease; `waits_for`
+    then tells which.
 
     `events` are the recent ones: a task may have finished before its move is written down. `changed`
     are migrations the ledger has not seen yet; `initiated` and `successful` count moves since the
@@ -40,6 +49,7 @@ class Standing:
 
     state: State
     fence: int | None = None
+    waits_for: str | None = None
     fleet: Fleet | None = None
     decision: Decision | None = None
     orders: tuple[Order, ...] = ()
@@ -76,6 +86,53 @@ class Schedule:
 
     def whole_done(self, now: float) -> None:
         self.next_whole = now + self.check_interval
+
+
+class Keeper:
+    """Keeps the state where the next holder of the lease finds it.
+
+    Whole after a whole tick; after other turns only what must not be lost, as what was learned in between
+    can be learned again from the events: at ten thousand workers that is a few kilobytes a second and not
+    a few megabytes.
+    """
+
+    def __init__(self, store: FleetStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._whole_by: int | None = None
+        self._events = 0
+
+    def load(self) -> State:
+        """What the last holder kept, with what it had learned since. Raises `StoreError`."""
+        document = self._store.load_memory()
+        if document is None:
+            return fresh(self._settings)
+        kept = from_document(document, self._settings)
+        memory = self._learned(kept.memory, kept.cursor) if kept.cursor else kept.memory
+        return State(memory=memory, migrations=kept.migrations)
+
+    def heard(self, events: int) -> None:
+        """Count events that were learned from and are not in the whole document yet."""
+        self._events += events
+
+    def save(self, state: State, fence: int, *, whole: bool) -> bool:
+        """Keep the state; `False` when a later holder of the lease has written. A holder's first is whole."""
+        whole = whole or self._whole_by != fence or self._events > RELEARNED_MOST
+        document = to_document(state) if whole else since_document(state)
+        if not self._store.save_memory(document, fence, since=not whole):
+            return False
+        if whole:
+            self._whole_by, self._events = fence, 0
+        return True
+
+    def _learned(self, memory: Memory, until: str) -> Memory:
+        """`memory` after the events up to the cursor `until`."""
+        while memory.cursor != until:
+            cursor, events = self._store.events(memory.cursor, until=until)
+            if cursor == memory.cursor:
+                break  # they are no longer kept
+            memory = replace(learn(memory, events, NOBODY, self._settings), cursor=cursor)
+        return replace(memory, cursor=until)
 
 
 def statistics(standing: Standing, settings: Settings, strategy: Strategy, decision: Decision | None,

@@ -74,6 +74,7 @@ class InMemoryFleetStore:
         self.orders: dict[str, tuple[Order, float]] = {}
         self.stream: list[Event] = []
         self.memory: tuple[Mapping[str, Any], int] | None = None
+        self.since: Mapping[str, Any] | None = None
         self._ttl_s = heartbeat_ttl_s
         self._silent: set[str] = set()
 
@@ -118,9 +119,10 @@ class InMemoryFleetStore:
             oldest_s=max(ages, default=None),
         )
 
-    def events(self, after: str, limit: int = 10_000) -> tuple[str, list[Event]]:
+    def events(self, after: str, limit: int = 10_000, until: str = "") -> tuple[str, list[Event]]:
         start = int(after.split("-")[0]) if after else 0
-        found = self.stream[start:start + limit]
+        end = int(until.split("-")[0]) if until else len(self.stream)
+        found = self.stream[start:min(end, start + limit)]
         return (f"{start + len(found)}-0" if found else after), found
 
     def tell(self, event: Event) -> None:
@@ -137,13 +139,16 @@ class InMemoryFleetStore:
         return order if self.fleet.now < until else None
 
     def load_memory(self) -> Mapping[str, Any] | None:
-        return None if self.memory is None else self.memory[0]
+        kept = None if self.memory is None else self.memory[0]
+        return kept if self.since is None else {**(kept or {}), "since": self.since}
 
-    def save_memory(self, document: Mapping[str, Any], fence: int) -> bool:
-        written = 0 if self.memory is None else self.memory[1]
-        if max(written, self.fleet.board.holders) > fence:
+    def save_memory(self, document: Mapping[str, Any], fence: int, *, since: bool = False) -> bool:
+        if self.fleet.board.holders > fence or (self.memory is not None and self.memory[1] > fence):
             return False
-        self.memory = (dict(document), fence)
+        if since:
+            self.memory, self.since = (self.memory[0] if self.memory else {}, fence), dict(document)
+        else:
+            self.memory, self.since = (dict(document), fence), None
         return True
 
 

@@ -30,17 +30,30 @@ QUANTITIES: Final = frozenset(
      "share_done", "slots", "started_at"}
 )
 
+#: What JSON says as it is; by far the most there is in a record.
+SCALARS: Final = frozenset({str, float, int, bool, type(None)})
+
 
 def to_plain(value: Any) -> Any:
     """A record as JSON values; fields that are `None` by default are left out when they are."""
+    kind = type(value)
+    if kind in SCALARS:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {f.name: to_plain(v) for f, v in pairs if v is not None or f.default is not None}
+        pairs = ((name, shown, getattr(value, name)) for name, shown in _fields(typing.cast(Any, kind)))
+        return {name: v if type(v) in SCALARS else to_plain(v) for name, shown, v in pairs
+                if v is not None or shown}
     if isinstance(value, Mapping):
         return {str(key): to_plain(v) for key, v in value.items()}
     if isinstance(value, tuple | list):
         return [to_plain(v) for v in value]
     return value
+
+
+@cache
+def _fields(kind: type) -> tuple[tuple[str, bool], ...]:
+    """Names of a record's fields, and whether a `None` in them is written."""
+    return tuple((f.name, f.default is not None) for f in dataclasses.fields(kind))
 
 
 def from_plain(record: type[R], value: Any, where: str = "") -> R:

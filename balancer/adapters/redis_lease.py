@@ -1,7 +1,7 @@
 """The lease that lets one balancer of a fleet work at a time. Implements `ports.Lease`.
 
 A holder that slept past its lease is stopped by its fence: `RedisFleetStore.save_memory` refuses
-what an earlier holder writes.
+what it writes from the moment on at which another has taken the lease.
 """
 
 from __future__ import annotations

@@ -132,8 +132,9 @@ class RedisFleetStore:
                 client.zadd(keys.routed, occupied, xx=True)
             client.zremrangebyscore(keys.routed, "-inf", now - ROUTED_S)
 
-    def events(self, after: str, limit: int = 10_000) -> tuple[str, list[Event]]:
-        """Events after the cursor, oldest first, and the new cursor; what cannot be read is passed over."""
+    def events(self, after: str, limit: int = 10_000, until: str = "") -> tuple[str, list[Event]]:
+        """Events after the cursor and up to `until`, oldest first, and the new cursor; what cannot be read is
+        passed over."""
         client, keys = self._connection.client, self._connection.keys
         start, broken = f"({after}" if after else "-", list[SetAside]()
         if after and not _CURSOR.fullmatch(after):
@@ -141,7 +142,7 @@ class RedisFleetStore:
             start, after = "-", ""
         with _answering("read events"):
             try:
-                entries = client.xrange(keys.events, min=start, max="+", count=limit)
+                entries = client.xrange(keys.events, min=start, max=until or "+", count=limit)
             except ResponseError as error:
                 entries = []
                 broken.append(aside(f"key {keys.events}", f"unreadable: {error}"))
@@ -177,8 +178,9 @@ class RedisFleetStore:
         client, keys = self._connection.client, self._connection.keys
         with _answering("load the memory"):
             try:
-                raw = client.hget(keys.memory, "document")
-                return None if raw is None else read(raw, "memory")
+                raw, since = client.hmget(keys.memory, "document", "since")
+                kept = None if raw is None else read(raw, "memory")
+                return kept if since is None else {**(kept or {}), "since": read(since, "memory since")}
             except ResponseError as error:
                 raw, reason = None, f"of another type: {error}"
             except StoreError as error:
@@ -187,13 +189,13 @@ class RedisFleetStore:
             self._connection.script("drop_memory")([keys.memory], [raw or b""])
         return None
 
-    def save_memory(self, document: Mapping[str, Any], fence: int) -> bool:
-        """Keep `document` under `fence`; `False` when a later holder of the lease has written."""
-        text = write(dict(document), "memory")
+    def save_memory(self, document: Mapping[str, Any], fence: int, *, since: bool = False) -> bool:
+        """Keep `document` under `fence`, with `since` beside the whole one, until that is written anew;
+        `False` when another has taken the lease since, whether or not it has written yet."""
+        text, field = write(dict(document), "memory"), "since" if since else "document"
+        keys, save = self._connection.keys, self._connection.script("save_memory")
         with _answering("save the memory"):
-            keys = self._connection.keys
-            script = self._connection.script("save_memory")
-            return bool(script([keys.memory, keys.lease_fence], [text, fence]))
+            return bool(save([keys.memory, keys.lease_fence], [text, fence, field]))
 
     def _set_aside(self, found: Sequence[SetAside]) -> None:
         asides.push(self._connection.client, self._connection.keys, found, self._now())

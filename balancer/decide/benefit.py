@@ -16,6 +16,7 @@ from balancer.decide import cost, slots
 from balancer.decide.candidates import Candidate
 from balancer.decide.cost import Weighed
 from balancer.decide.estimate import seconds, speed_of
+from balancer.decide.forecast import confident
 from balancer.decide.load import utilisation
 from balancer.decide.situation import Situation
 from balancer.model import Score, Worker
@@ -125,7 +126,7 @@ def foreseen_utilisations(situation: Situation) -> Mapping[str, float]:
     """Utilisations to judge by in place of today's: the forecasts, when the imbalance is a foreseen one."""
     if situation.imbalance is None or situation.imbalance.kind != "predicted":
         return {}
-    return {forecast.subject: forecast.value for forecast in situation.forecasts}
+    return situation.foreseen or confident(situation.forecasts)
 
 
 def _memory_margin(candidate: Candidate, target: Worker) -> float:

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balancer.decide.estimate import Estimates
 from balancer.model import Fleet, Hardware, HeldTask, Needs
-from balancer.routing import can_run, strike_reason
+from balancer.routing import HOT_CELSIUS, can_run
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 Flags = NDArray[np.bool_]
-
-#: What a task needs of which nothing is known: a worker struck out for it takes nothing at all.
-NOTHING: Final = Needs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,8 +85,7 @@ def columns(fleet: Fleet, estimates: Estimates) -> Columns:
         slots=slots,
         busy=busy,
         ok=np.array([w.health == "ok" for w in workers], dtype=np.bool_),
-        hot=np.array([w.reading.temperature_celsius is not None
-                      and strike_reason(w.reading, NOTHING) is not None for w in workers], dtype=np.bool_),
+        hot=_floats([w.reading.temperature_celsius for w in workers]) >= HOT_CELSIUS,
         plain=told & np.array([not w.reserved for w in workers], dtype=np.bool_),
         runs=_runs(fleet, ran),
     )

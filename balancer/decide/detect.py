@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from balancer.decide.forecast import confident
 from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds
 from balancer.settings import Settings
 
@@ -46,7 +47,7 @@ def foreseen(
     Only forecasts of at least `prediction_confidence` count, and the foreseen imbalance must
     exceed both `FORESEEN_FACTOR` times `imbalance_threshold` and the present one.
     """
-    sure = {f.subject: f.value for f in forecasts if f.confidence >= settings.prediction_confidence}
+    sure = confident(forecasts, settings.prediction_confidence)
     least = max(FORESEEN_FACTOR * settings.imbalance_threshold, load.imbalance)
     return _imbalance("predicted", fleet, sure, thresholds, least)
 
@@ -69,9 +70,10 @@ def _imbalance(
     least: float,
 ) -> Imbalance | None:
     """Workers over and under the thresholds, when both exist and are more than `least` apart."""
-    known = [(w, values[w.name]) for w in fleet.workers if w.name in values]
-    over = sorted((-v, w.name) for w, v in known if v > thresholds.high)
-    under = sorted((v, w.name) for w, v in known if v < thresholds.low and w.health == "ok")
+    here = {w.name: w for w in fleet.workers}
+    over = sorted((-v, name) for name, v in values.items() if v > thresholds.high and name in here)
+    under = sorted((v, name) for name, v in values.items()
+                   if v < thresholds.low and name in here and here[name].health == "ok")
     if not over or not under:
         return None
     score = -over[0][0] - under[0][0]

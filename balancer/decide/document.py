@@ -11,13 +11,19 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from balancer.errors import StoreError
+
+_SCALARS: Final = frozenset({str, float, int, bool, type(None)})
 
 
 def encode(value: Any) -> Any:
     """A record, mapping, tuple or scalar as what JSON can say."""
+    if type(value) in _SCALARS:  # by far the most there is
+        return value
+    if isinstance(value, dict | types.MappingProxyType):
+        return {str(key): item if type(item) in _SCALARS else encode(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {name: encode(getattr(value, name)) for name in _hints(type(value))}
     if isinstance(value, Mapping):

@@ -16,6 +16,7 @@ from balancer.decide import detect, forecast, plan, thresholds
 from balancer.decide.columns import Columns, columns
 from balancer.decide.load import system_load, utilisations
 from balancer.decide.memory import Memory
+from balancer.decide.series import Series
 from balancer.decide.situation import Situation, Strategy
 from balancer.decide.trend import TREND_RECORDS, workload_trend
 from balancer.model import (
@@ -40,7 +41,7 @@ RECORDS_LIMIT: Final = 512
 class Outlook:
     """What step 4 found: forecasts made now, and those that came due."""
 
-    forecasts: tuple[Forecast, ...] = ()
+    forecasts: Sequence[Forecast] = ()
     judged: tuple[JudgedForecast, ...] = ()
 
 
@@ -48,11 +49,13 @@ def decide(
     memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, in_flight: Sequence[Move]
 ) -> tuple[Memory, Decision]:
     """One whole tick. `in_flight` are the moves that have not ended; they count against the limits."""
-    memory, load = observe(memory, fleet, settings)
+    values = utilisations(fleet)
+    memory, load = observe(memory, fleet, settings, values)
     memory = replace(memory, history=memory.history.forget(fleet.at))
     memory, bounds = adjust(memory, settings, strategy)
     memory, outlook = predict(memory, settings)
-    memory, imbalance, notes = find_imbalance(memory, fleet, settings, strategy, outlook.forecasts)
+    memory, imbalance, notes = find_imbalance(
+        memory, fleet, settings, strategy, values, load, outlook.forecasts)
     seen = columns(fleet, memory.estimates)
     memory, orders = price(memory, fleet, settings, strategy, seen)
     now = situation(
@@ -89,25 +92,24 @@ def price(
     return replace(memory, prices=MappingProxyType(prices)), orders
 
 
-def observe(memory: Memory, fleet: Fleet, settings: Settings) -> tuple[Memory, SystemLoad]:
-    """Step 2: the load now, appended to the records of the performance window.
+def observe(
+    memory: Memory, fleet: Fleet, settings: Settings, values: Mapping[str, float]
+) -> tuple[Memory, SystemLoad]:
+    """Step 2: the load now, of the utilisations by worker, appended to the records of the performance window.
 
     A fleet of which nothing is known leaves no record: no workers is not a load of zero. Records
     from the future (the server's clock was set back) are dropped.
     """
-    values = utilisations(fleet)
     load = system_load(fleet.at, values)
     oldest = fleet.at - max(60.0 * settings.performance_window, TREND_RECORDS * settings.check_interval)
     places = [i for i, record in enumerate(memory.loads) if oldest <= record.at < fleet.at]
     places = places[-RECORDS_LIMIT + 1:]
     loads = [memory.loads[i] for i in places]
-    series = {name: [kept[i] for i in places] for name, kept in memory.worker_loads.items()}
+    series = Series.of(memory.worker_loads, len(memory.loads))
     if values:
         loads.append(load)
-        absent: list[float | None] = [None] * len(places)
-        series = {name: [*series.get(name, absent), values.get(name)] for name in {**series, **values}}
-    worker_loads = {name: tuple(s) for name, s in series.items() if any(v is not None for v in s)}
-    return replace(memory, loads=tuple(loads), worker_loads=MappingProxyType(worker_loads)), load
+    kept = series.then(places, values) if values else series.at(places)
+    return replace(memory, loads=tuple(loads), worker_loads=kept), load
 
 
 def adjust(memory: Memory, settings: Settings, strategy: Strategy) -> tuple[Memory, Thresholds]:
@@ -127,30 +129,23 @@ def predict(memory: Memory, settings: Settings) -> tuple[Memory, Outlook]:
     if not settings.enable_predictive_balancing or not memory.loads:
         return replace(memory, pending=()), Outlook()
     times = [record.at for record in memory.loads]
-    series: Mapping[str, Sequence[float | None]] = {
-        forecast.SYSTEM: [record.average for record in memory.loads],
-        **memory.worker_loads,
-    }
+    series = Series.of(memory.worker_loads, len(times)).led_by(
+        forecast.SYSTEM, [record.average for record in memory.loads])
     judgement = forecast.judge(memory.pending, times, series, memory.tracks, settings)
-    present = {name: values for name, values in series.items() if values[-1] is not None}
-    made = forecast.foresee(times, present, judgement.tracks, settings)
+    made = forecast.foresee(times, series.present(), judgement.tracks, settings)
     pending = forecast.keep(judgement.pending, made, judgement.tracks)
-    told = tuple(waits.forecast for waits in made)
-    return (
-        replace(memory, pending=pending, tracks=judgement.tracks),
-        Outlook(forecasts=told, judged=judgement.judged),
-    )
+    memory = replace(memory, pending=pending, tracks=judgement.tracks)
+    return memory, Outlook(forecasts=made, judged=judgement.judged)
 
 
 def find_imbalance(
-    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, forecasts: Sequence[Forecast]
+    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, values: Mapping[str, float],
+    load: SystemLoad, forecasts: Sequence[Forecast],
 ) -> tuple[Memory, Imbalance | None, tuple[str, ...]]:
-    """Step 5: an imbalance seen now, else one foreseen; told only once the alarm has tripped."""
+    """Step 5: an imbalance seen now in `values`, else one foreseen; told only once the alarm has tripped."""
     bounds = thresholds.current(memory.thresholds, settings)
-    values = utilisations(fleet)
     found = detect.current(fleet, values, bounds, settings)
     if found is None and settings.enable_predictive_balancing and strategy.foresees:
-        load = system_load(fleet.at, values)
         found = detect.foreseen(fleet, forecasts, load, bounds, settings)
     alarm, act = detect.sound(memory.alarm, found is not None, settings)
     memory = replace(memory, alarm=alarm)
@@ -187,6 +182,7 @@ def situation(
         profiles=memory.profiles,
         prices=memory.prices,
         imbalance=imbalance,
-        forecasts=tuple(forecasts),
+        forecasts=forecasts,
+        foreseen=forecast.confident(forecasts) if imbalance and imbalance.kind == "predicted" else {},
         in_flight=tuple(in_flight),
     )

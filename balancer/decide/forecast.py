@@ -13,11 +13,12 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.decide.series import Series
 from balancer.model import Forecast, JudgedForecast
 from balancer.settings import Settings
 
@@ -76,6 +77,59 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen(Sequence[Forecast]):
+    """The forecasts made at one tick, in columns: what nobody looks at is not made into a record.
+
+    By `methods` the value each foresaw, `told` the method whose value is told, `given` the half width that
+    it gave and `halves` the same stretched by past errors.
+    """
+
+    made_at: float = 0.0
+    due_at: float = 0.0
+    names: Sequence[str] = ()
+    methods: Mapping[str, Sequence[float]] = field(default_factory=lambda: MappingProxyType({}))
+    told: Sequence[str] = ()
+    given: Sequence[float] = ()
+    halves: Sequence[float] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, row: int) -> Forecast: ...
+    @overload
+    def __getitem__(self, row: slice) -> tuple[Forecast, ...]: ...
+    def __getitem__(self, row: int | slice) -> Forecast | tuple[Forecast, ...]:
+        if isinstance(row, slice):
+            return tuple(self[i] for i in range(*row.indices(len(self))))
+        method, half = self.told[row], self.halves[row]
+        value = self.methods[method][row]
+        return Forecast(
+            subject=self.names[row], made_at=self.made_at, due_at=self.due_at, value=value,
+            low=max(0.0, value - half), high=min(1.0, value + half), confidence=max(0.0, 1.0 - half),
+            method=method,
+        )
+
+    def pending(self, row: int) -> Pending:
+        """The forecast as it waits to be judged."""
+        methods = {method: values[row] for method, values in self.methods.items()}
+        return Pending(methods=methods, half=self.given[row], forecast=self[row])
+
+    def confident(self, least: float) -> dict[str, float]:
+        """The values told with at least this confidence, by subject."""
+        columns = zip(range(len(self)), self.names, self.told, self.halves, strict=True)
+        return {name: self.methods[method][row] for row, name, method, half in columns
+                if max(0.0, 1.0 - half) >= least}
+
+
+def confident(forecasts: Sequence[Forecast], least: float = 0.0) -> dict[str, float]:
+    """The values of the forecasts of at least this confidence, by subject."""
+    if isinstance(forecasts, Foreseen):
+        return forecasts.confident(least)
+    return {f.subject: f.value for f in forecasts if f.confidence >= least}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """What came due, what still waits, and the tracks after it."""
 
@@ -89,49 +143,43 @@ def foresee(
     series: Mapping[str, Sequence[float | None]],
     tracks: Mapping[str, Track],
     settings: Settings,
-) -> tuple[Pending, ...]:
+) -> Foreseen:
     """One forecast a subject, `prediction_window` minutes after the last of `times` (s, ascending).
 
     `series` holds, by subject, utilisations (0–1) at those times, `None` where the subject was not
     there. Subjects with fewer than `MIN_POINTS` values are not foreseen.
     """
-    names = [n for n, values in series.items() if sum(v is not None for v in values) >= MIN_POINTS]
-    if not names:
-        return ()
-    ahead_s = 60.0 * settings.prediction_window
-    y = np.array([[math.nan if v is None else v for v in series[n]] for n in names], dtype=np.float64)
-    x = np.asarray(times, dtype=np.float64) - times[-1]
-    values, halves = {}, {}
-    values["regression"], halves["regression"] = _regression(x, y, ahead_s)
-    values["last"], halves["last"] = _last_value(x, y, ahead_s)
-    made = []
-    for row, name in enumerate(names):
-        track = tracks.get(name)
-        method = _preferred(track)
-        told = {m: float(min(1.0, max(0.0, v[row]))) for m, v in values.items()}
-        given = float(halves[method][row])
-        half, value = _stretched(given, track), told[method]
-        made.append(Pending(methods=told, half=given, forecast=Forecast(
-            subject=name, made_at=times[-1], due_at=times[-1] + ahead_s, value=value,
-            low=max(0.0, value - half), high=min(1.0, value + half),
-            confidence=max(0.0, 1.0 - half), method=method,
-        )))
-    return tuple(made)
+    known = Series.of(series, len(times)).known(MIN_POINTS)
+    if not known:
+        return Foreseen()
+    ahead_s, at = 60.0 * settings.prediction_window, times[-1]
+    x = np.asarray(times, dtype=np.float64) - at
+    methods, given = {}, {}
+    for method, (middle, reach) in (("regression", _regression(x, known.table, ahead_s)),
+                                    ("last", _last_value(x, known.table, ahead_s))):
+        methods[method], given[method] = np.clip(middle, 0.0, 1.0).tolist(), reach.tolist()
+    past = [tracks.get(name) for name in known.names]
+    told = [_preferred(track) for track in past]
+    given_halves = [given[method][row] for row, method in enumerate(told)]
+    halves = [_stretched(half, track) for half, track in zip(given_halves, past, strict=True)]
+    return Foreseen(made_at=at, due_at=at + ahead_s, names=known.names, methods=methods, told=told,
+                    given=given_halves, halves=halves)
 
 
 def keep(
-    pending: Sequence[Pending], made: Sequence[Pending], tracks: Mapping[str, Track]
+    pending: Sequence[Pending], made: Foreseen, tracks: Mapping[str, Track]
 ) -> tuple[Pending, ...]:
     """`pending`, the system's of `made`, and as many more as fit, the subjects judged least often first."""
 
-    def judged(new: Pending) -> int:
-        track = tracks.get(new.forecast.subject)
+    def judged(row: int) -> int:
+        track = tracks.get(made.names[row])
         return track.count if track else 0
 
-    system = [new for new in made if new.forecast.subject == SYSTEM]
-    workers = sorted((new for new in made if new.forecast.subject != SYSTEM), key=judged)
+    rows = range(len(made))
+    system = [row for row in rows if made.names[row] == SYSTEM]
     room = max(0, PENDING_LIMIT - sum(waits.forecast.subject != SYSTEM for waits in pending))
-    return (*pending, *system, *workers[:room])
+    workers = sorted((row for row in rows if made.names[row] != SYSTEM), key=judged)[:room] if room else []
+    return (*pending, *(made.pending(row) for row in (*system, *workers)))
 
 
 def judge(

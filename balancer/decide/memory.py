@@ -17,6 +17,7 @@ from balancer.decide.document import decode, encode
 from balancer.decide.estimate import Estimates
 from balancer.decide.forecast import Pending, Track
 from balancer.decide.history import MoveHistory
+from balancer.decide.series import Series
 from balancer.decide.thresholds import initial
 from balancer.errors import StoreError
 from balancer.model import HARDWARE_PROFILES, HardwareProfile, SystemLoad, Thresholds
@@ -56,7 +57,9 @@ def fresh(settings: Settings) -> Memory:
 
 def to_document(memory: Memory) -> dict[str, Any]:
     """The memory as JSON can say it."""
-    document: dict[str, Any] = encode(memory)
+    loads = Series.of(memory.worker_loads, len(memory.loads))
+    document: dict[str, Any] = encode(replace(memory, worker_loads={}, estimates=Estimates()))
+    document["worker_loads"] = dict(zip(loads.names, loads.rows(), strict=True))
     document["estimates"] = estimate.to_document(memory.estimates)
     return {"version": VERSION, **document}
 

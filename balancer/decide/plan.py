@@ -37,6 +37,8 @@ def admit(
     refusals; where none is admitted, each reason is told once, for the best target it met. Of
     `count` anonymous messages as many are admitted as find a slot.
     """
+    if not suggestions.moves:
+        return (), suggestions.rejected
     gate = _Gate(situation, suggestions)
     moves: list[Move] = []
     booked: set[str] = set()

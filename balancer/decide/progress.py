@@ -7,7 +7,7 @@ From a cold start the slowest pairs end last, so waiting for ends would teach th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -35,18 +35,14 @@ Pair = tuple[str, str]
 
 def with_progress(situation: Situation) -> Situation:
     """The situation with estimates for young pairs that also count the tasks that run now, one run each."""
-    paces: dict[Pair, list[float]] = {}
-    for pair, rate in _paces(situation):
-        paces.setdefault(pair, []).append(math.log(rate))
-    if not paces:
-        return situation
     pairs = dict(situation.estimates.pairs)
-    for pair, logs in paces.items():
+    paces = _paces(situation)
+    for pair, (logs, runs) in paces.items():
         known = pairs.get(pair)
-        runs = len(logs) + (known.count if known else 0)
-        total = sum(logs) + (known.count * math.log(known.seconds) if known else 0.0)
+        runs += known.count if known else 0
+        total = logs + (known.count * math.log(known.seconds) if known else 0.0)
         pairs[pair] = Estimate(seconds=math.exp(total / runs), count=runs)
-    return replace(situation, estimates=_refitted(situation.estimates, pairs))
+    return replace(situation, estimates=_refitted(situation.estimates, pairs)) if paces else situation
 
 
 def _refitted(estimates: Estimates, pairs: Mapping[Pair, Estimate]) -> Estimates:
@@ -55,19 +51,26 @@ def _refitted(estimates: Estimates, pairs: Mapping[Pair, Estimate]) -> Estimates
                    typical_s=typical_s)
 
 
-def _paces(situation: Situation) -> Iterator[tuple[Pair, float]]:
-    """Seconds for size 1 on a typical worker that running tasks of young pairs point to."""
+def _paces(situation: Situation) -> dict[Pair, tuple[float, int]]:
+    """What running tasks of young pairs point to: Σ log(seconds of size 1 on a typical worker), and tasks."""
     seen = seen_of(situation)
-    runs, count = seen.runs, _counts(situation, seen)
+    runs, counts = seen.runs, _counts(situation, seen)
     place = seen.place[runs.worker]
-    known = count[runs.lane, place] if count.size else np.full(place.size, RUNS_KNOWN)
+    known = counts[runs.lane, place] if counts.size else np.full(place.size, RUNS_KNOWN)
     young = (runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size)
     if not young.any():
-        return
+        return {}
     whole = _told_or_outlasted(situation, known)
-    for i in np.flatnonzero(young & np.isfinite(whole)).tolist():
-        rate = float(whole[i]) / float(runs.size[i]) * float(seen.speed[runs.worker[i]])
-        yield (runs.tasks[i].profile, seen.classes[place[i]]), min(LONGEST_S, max(SHORTEST_S, rate))
+    telling = young & np.isfinite(whole)
+    rate = whole[telling] / runs.size[telling] * seen.speed[runs.worker[telling]]
+    pair = runs.lane[telling] * len(seen.classes) + place[telling]
+    logs = np.bincount(pair, np.log(np.clip(rate, SHORTEST_S, LONGEST_S)))
+    tasks = np.bincount(pair)
+    lanes, width = situation.fleet.lanes, len(seen.classes)
+    return {
+        (lanes[i // width].profile.name, seen.classes[i % width]): (float(logs[i]), int(tasks[i]))
+        for i in np.flatnonzero(tasks).tolist()
+    }
 
 
 def _counts(situation: Situation, seen: Columns) -> NDArray[np.int64]:

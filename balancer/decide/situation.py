@@ -6,7 +6,7 @@ books each suggestion on a projection of the fleet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
@@ -31,7 +31,8 @@ from balancer.settings import Settings
 class Situation:
     """Everything known when a strategy is asked. `prices` are the last prices by hardware class,
     `in_flight` the moves that have not ended, `profiles` the hardware profiles by kind. `orders` are those
-    that the strategy made this turn, once it has; `columns` the fleet's, where they are made already."""
+    that the strategy made this turn, once it has; `foreseen` the values of `forecasts` by subject where the
+    imbalance is a foreseen one; `columns` the fleet's, where they are made already."""
 
     fleet: Fleet
     settings: Settings
@@ -41,7 +42,8 @@ class Situation:
     profiles: Mapping[str, HardwareProfile]
     prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     imbalance: Imbalance | None = None
-    forecasts: tuple[Forecast, ...] = ()
+    forecasts: Sequence[Forecast] = ()
+    foreseen: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     in_flight: tuple[Move, ...] = ()
     orders: tuple[Order, ...] = ()
     columns: Columns | None = field(default=None, compare=False, repr=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -190,7 +190,7 @@ class Decision:
     load: SystemLoad
     thresholds: Thresholds
     trend: WorkloadTrend
-    forecasts: tuple[Forecast, ...] = ()
+    forecasts: Sequence[Forecast] = ()
     judged: tuple[JudgedForecast, ...] = ()
     accuracy: float | None = None
     imbalance: Imbalance | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from balancer.model import (
+    Event,
     Hardware,
     HeldTask,
     LaneOffer,
@@ -185,6 +187,48 @@ def test_memory_is_kept_for_the_next_balancer(world: World) -> None:
     document = {"version": 1, "deep": {"list": [1, 2.5, None, "ü"], "empty": []}}
     assert world.store.save_memory(document, fence=1)
     assert world.other_store().load_memory() == document
+
+
+def test_what_came_since_is_kept_beside_the_whole_and_goes_with_it(world: World) -> None:
+    assert world.store.save_memory({"version": 1, "whole": [1]}, fence=1)
+    assert world.store.save_memory({"version": 1, "moves": [2]}, fence=1, since=True)
+    assert world.other_store().load_memory() == {
+        "version": 1, "whole": [1], "since": {"version": 1, "moves": [2]}}
+    assert world.store.save_memory({"version": 1, "whole": [3]}, fence=1)
+    assert world.other_store().load_memory() == {"version": 1, "whole": [3]}
+
+
+def test_what_came_since_is_kept_without_a_whole_too(world: World) -> None:
+    assert world.store.save_memory({"moves": [2]}, fence=1, since=True)
+    assert world.other_store().load_memory() == {"since": {"moves": [2]}}
+
+
+def test_who_slept_past_its_lease_cannot_write_as_soon_as_another_has_taken_it(world: World) -> None:
+    first = world.lease("first").acquire()
+    assert first is not None
+    world.lapse()
+    assert world.store.save_memory({"by": "first"}, first)
+    second = world.lease("second").acquire()
+    assert second is not None
+    assert not world.store.save_memory({"by": "first again"}, first)
+    assert not world.store.save_memory({}, first, since=True)
+    assert world.store.load_memory() == {"by": "first"}
+    assert world.store.save_memory({"by": "second"}, second)
+
+
+def test_events_are_read_up_to_a_cursor(world: World) -> None:
+    def ids(events: Sequence[Event]) -> list[str]:
+        return [e.task_id for e in events if isinstance(e, RunStarted)]
+
+    cursors = [""]
+    for name in "abc":
+        world.tell(RunStarted(at=0.0, task_id=name, profile="p", worker="w", hardware_class="cpu", epoch=0))
+        cursor, found = world.store.events(cursors[-1])
+        assert ids(found) == [name]
+        cursors.append(cursor)
+    reached, found = world.store.events("", until=cursors[2])
+    assert (reached, ids(found)) == (cursors[2], ["a", "b"])
+    assert world.store.events(cursors[2], until=cursors[2]) == (cursors[2], [])
 
 
 @pytest.mark.parametrize(("fence", "kept"), [(6, False), (7, True), (8, True)])

@@ -20,8 +20,9 @@ RNG = np.random.default_rng(7)
 
 
 def one(values: Sequence[float | None], tracks: dict[str, Track] | None = None) -> Pending:
-    (made,) = foresee(TIMES[: len(values)], {"w@h": values}, tracks or {}, SETTINGS)
-    return made
+    made = foresee(TIMES[: len(values)], {"w@h": values}, tracks or {}, SETTINGS)
+    assert len(made) == 1
+    return made.pending(0)
 
 
 def noisy(level: float, sigma: float) -> list[float]:
@@ -64,7 +65,7 @@ def test_the_interval_holds_what_it_promises() -> None:
 
 
 def test_three_records_say_nothing() -> None:
-    assert foresee(TIMES[:3], {SYSTEM: [0.1, 0.2, 0.3]}, {}, SETTINGS) == ()
+    assert list(foresee(TIMES[:3], {SYSTEM: [0.1, 0.2, 0.3]}, {}, SETTINGS)) == []
 
 
 def test_holes_in_a_series_are_left_out() -> None:
@@ -165,8 +166,10 @@ def test_the_least_judged_workers_are_kept_first() -> None:
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=10))
 def test_any_series_gives_finite_numbers_in_range(values: list[float | None]) -> None:
-    for waits in foresee(TIMES[: len(values)], {"w": values}, {}, SETTINGS):
-        told = waits.forecast
+    made = foresee(TIMES[: len(values)], {"w": values}, {}, SETTINGS)
+    for row, told in enumerate(made):
+        waits = made.pending(row)
+        assert waits.forecast == told
         numbers = (told.value, told.low, told.high, told.confidence, *waits.methods.values())
         assert all(math.isfinite(n) and 0 <= n <= 1 for n in numbers)
         assert told.low <= told.value <= told.high

@@ -1,7 +1,7 @@
 -- Remove a memory that cannot be read, unless it was written anew meanwhile. Its fence stays.
 -- KEYS  1 memory
--- ARGV  1 the document as it was read, "" where the key is of another type
+-- ARGV  1 the document as it was read, "" where there is none or the key is of another type
 -- Returns 1 when it was removed, else 0
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return redis.call('DEL', KEYS[1]) end
-if redis.call('HGET', KEYS[1], 'document') ~= ARGV[1] then return 0 end
-return redis.call('HDEL', KEYS[1], 'document')
+if (redis.call('HGET', KEYS[1], 'document') or '') ~= ARGV[1] then return 0 end
+return redis.call('HDEL', KEYS[1], 'document', 'since')

@@ -12,6 +12,7 @@ from balancer.decide.rescue import running_moves
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.stranded import stranded_moves
 from balancer.model import Order
+from balancer.routing import is_lane
 
 
 class Priced:
@@ -27,9 +28,11 @@ class Priced:
 
     def suggest(self, situation: Situation) -> Suggestions:
         """Queued work that lies where it should not, then running tasks for the slots that are still idle."""
-        situation = with_progress(situation)
-        made = situation.orders or orders(situation, strategy=self.name)
+        made = situation.orders or self.orders(situation)
         idle = idle_slots(situation, made)
+        if not idle and all(is_lane(task.queue) for task in situation.fleet.queued):
+            return Suggestions()
+        situation = with_progress(situation)
         queued, stay = stranded_moves(situation, made, idle)
         running, left = running_moves(situation, idle)
         return Suggestions(moves=(*queued, *running), rejected=(*stay, *left))

@@ -1,0 +1,96 @@
+"""The loads of many subjects at the same times: one matrix that reads as a mapping of their values.
+
+Kept in the memory (`Memory.worker_loads`), made longer by `engine.observe`, looked at by `forecast`. Ten
+thousand workers a tick are one array to append to, and one for every formula. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Series(Mapping[str, tuple[float | None, ...]]):
+    """Values by subject; `table` (subjects, times) holds NaN where a subject was not seen. Never changed."""
+
+    __slots__ = ("_place", "names", "table")
+
+    def __init__(self, names: Sequence[str], table: Floats) -> None:
+        self.names = tuple(names)
+        self.table = table
+        self._place: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Sequence[float | None]], length: int) -> Series:
+        """Any mapping of as many values a subject as `length`, as one matrix (numpy reads `None` as NaN)."""
+        if isinstance(values, cls):
+            return values
+        table = np.array(list(values.values()), dtype=np.float64).reshape(len(values), length)
+        return cls(tuple(values), table)
+
+    def at(self, places: Sequence[int]) -> Series:
+        """The values at `places`, of the subjects that were seen then."""
+        return _ever_seen(self.names, self.table[:, list(places)])
+
+    def then(self, places: Sequence[int], latest: Mapping[str, float]) -> Series:
+        """The values at `places` and after them `latest`, of the subjects that were seen then."""
+        column = np.array([latest.get(name, np.nan) for name in self.names], dtype=np.float64)
+        names, table = self.names, np.column_stack([self.table[:, list(places)], column])
+        if np.isfinite(column).sum() < len(latest):
+            new = tuple(name for name in latest if name not in self)
+            fresh = np.full((len(new), table.shape[1]), np.nan)
+            fresh[:, -1] = [latest[name] for name in new]
+            names, table = (*names, *new), np.concatenate([table, fresh])
+        return _ever_seen(names, table)
+
+    def present(self) -> Series:
+        """Those of the subjects that were seen the last time."""
+        return _of(np.isfinite(self.table[:, -1]), self.names, self.table)
+
+    def known(self, least: int) -> Series:
+        """Those of the subjects that were seen at `least` so many times."""
+        return _of(np.isfinite(self.table).sum(axis=1) >= least, self.names, self.table)
+
+    def led_by(self, name: str, values: Sequence[float]) -> Series:
+        """These series and, before them, one more."""
+        return Series((name, *self.names), np.concatenate([np.array([values], dtype=np.float64), self.table]))
+
+    def rows(self) -> list[list[float | None]]:
+        """Plain lists, in the order of `names`."""
+        plain = self.table.astype(object)
+        plain[~np.isfinite(self.table)] = None
+        rows: list[list[float | None]] = plain.tolist()
+        return rows
+
+    def __getitem__(self, name: str) -> tuple[float | None, ...]:
+        values = self.table[self._places()[name]]
+        return tuple(None if v != v else v for v in values.tolist())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _places(self) -> dict[str, int]:
+        if self._place is None:
+            self._place = {name: i for i, name in enumerate(self.names)}
+        return self._place
+
+
+def _ever_seen(names: Sequence[str], table: Floats) -> Series:
+    return _of(np.isfinite(table).sum(axis=1) > 0, names, table)
+
+
+def _of(chosen: NDArray[np.bool_], names: Sequence[str], table: Floats) -> Series:
+    if chosen.all():
+        return Series(names, table)
+    return Series(list(compress(names, chosen.tolist())), table[chosen])
