@@ -27,7 +27,6 @@ from balancer.model import (
     JudgedForecast,
     Move,
     Order,
-    Rejected,
     SystemLoad,
     Thresholds,
 )
@@ -61,7 +60,9 @@ def decide(
     now = situation(
         memory, fleet, settings, in_flight=in_flight, imbalance=imbalance, forecasts=outlook.forecasts
     )
-    moves, rejected = balance(replace(now, orders=orders, columns=seen), strategy)
+    # Step 6: what the strategy suggests, through the one choke point.
+    suggestions = strategy.suggest(replace(now, orders=orders, columns=seen))
+    moves, rejected = plan.admit(suggestions, now)
     system = memory.tracks.get(forecast.SYSTEM)
     return memory, Decision(
         at=fleet.at,
@@ -77,7 +78,7 @@ def decide(
         moves=moves,
         rejected=rejected,
         set_aside=fleet.set_aside,
-        notes=notes,
+        notes=(*notes, *suggestions.notes),
     )
 
 
@@ -156,11 +157,6 @@ def find_imbalance(
     if not act:
         return memory, None, (f"{seen}; sample {alarm.bad} of {settings.trip_samples}, waiting",)
     return memory, found, (seen,)
-
-
-def balance(now: Situation, strategy: Strategy) -> tuple[tuple[Move, ...], tuple[Rejected, ...]]:
-    """Step 6: what the strategy suggests, through the one choke point."""
-    return plan.admit(strategy.suggest(now), now)
 
 
 def situation(

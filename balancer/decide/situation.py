@@ -55,13 +55,15 @@ class Suggestions:
 
     `at_most` bounds its moves of any kind that are in flight at once, on top of the plan's own
     limits; `weighed` says whether the net benefit of its scores may refuse and rank them (the
-    setting `enable_cost_benefit_analysis` has the last word).
+    setting `enable_cost_benefit_analysis` has the last word). `notes` go into the decision: what was cut
+    short, for one.
     """
 
     moves: tuple[Move, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     at_most: int | None = None
     weighed: bool = True
+    notes: tuple[str, ...] = ()
 
 
 class Strategy(Protocol):

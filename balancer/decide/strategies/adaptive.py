@@ -8,7 +8,9 @@ set `trip_samples` and `clear_samples` to 1 for its own behaviour, in which one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -46,37 +48,50 @@ class Adaptive:
 
     def suggest(self, situation: Situation) -> Suggestions:
         """Every candidate of every overloaded worker, for every underloaded worker that can run it."""
-        moves, rejected = pairs(situation, situation.orders or self.orders(situation))
-        return Suggestions(
-            moves=moves, rejected=rejected, at_most=situation.settings.max_simultaneous_migrations
-        )
+        found = pairs(situation, situation.orders or self.orders(situation))
+        return replace(found, at_most=situation.settings.max_simultaneous_migrations)
 
 
-def pairs(
-    situation: Situation, orders: Sequence[Order]
-) -> tuple[tuple[Move, ...], tuple[Rejected, ...]]:
-    """Scored moves from overloaded to underloaded workers, and the tasks that no such worker can run.
+def pairs(situation: Situation, orders: Sequence[Order]) -> Suggestions:
+    """Scored moves from overloaded to underloaded workers, the tasks that no such worker can run, and what
+    was cut short.
 
     In the order of load: from the most loaded source, to the least loaded target. Empty when the
     situation shows no imbalance.
     """
     imbalance = situation.imbalance
     if imbalance is None:
-        return (), ()
+        return Suggestions()
     moves: list[Move] = []
     rejected: list[Rejected] = []
     seen: set[str] = set()
+    cut: Counter[str] = Counter()
     slots = slots_by_class(situation.fleet)
     targets = [w for w in _workers(situation, imbalance.underloaded) if w.idle_slots > 0]
-    for source in islice(_workers(situation, imbalance.overloaded), SOURCES_LIMIT):
-        found = migratable_tasks(source, situation, orders, slots)
-        for candidate in islice((c for c in found if c.task_id not in seen), TASKS_LIMIT):
+    sources = list(_workers(situation, imbalance.overloaded))
+    for source in sources[:SOURCES_LIMIT]:
+        found = (c for c in migratable_tasks(source, situation, orders, slots) if c.task_id not in seen)
+        for candidate in islice(found, TASKS_LIMIT):
             seen.add(candidate.task_id)
-            able = list(islice((t for t in targets if _may_take(t, candidate)), TARGETS_LIMIT))
-            moves += [_move(candidate, t, situation, imbalance) for t in able]
+            able = list(islice((t for t in targets if _may_take(t, candidate)), TARGETS_LIMIT + 1))
+            cut["targets"] += len(able) > TARGETS_LIMIT
+            moves += [_move(candidate, t, situation, imbalance) for t in able[:TARGETS_LIMIT]]
             if not able:
                 rejected.append(_nowhere(candidate, imbalance))
-    return tuple(moves), tuple(rejected)
+        cut["tasks"] += next(found, None) is not None
+    return Suggestions(moves=tuple(moves), rejected=tuple(rejected), notes=_cuts(len(sources), cut))
+
+
+def _cuts(sources: int, cut: Mapping[str, int]) -> tuple[str, ...]:
+    """What one tick did not look at, so that nobody takes silence for a refusal."""
+    notes = []
+    if sources > SOURCES_LIMIT:
+        notes.append(f"looked at the {SOURCES_LIMIT} most loaded of {sources} overloaded workers")
+    if cut["tasks"]:
+        notes.append(f"looked at {TASKS_LIMIT} tasks each of {cut['tasks']} workers that hold more")
+    if cut["targets"]:
+        notes.append(f"looked at {TARGETS_LIMIT} targets each for {cut['targets']} tasks that have more")
+    return tuple(notes)
 
 
 def _workers(situation: Situation, names: Sequence[str]) -> Iterator[Worker]:

@@ -34,5 +34,4 @@ class Fixed:
             situation.settings, enable_hardware_specific_strategies=False, enable_resource_efficiency=False
         )
         made = situation.orders or self.orders(situation)
-        moves, rejected = pairs(replace(situation, settings=blind), made)
-        return Suggestions(moves=moves, rejected=rejected, at_most=AT_MOST, weighed=False)
+        return replace(pairs(replace(situation, settings=blind), made), at_most=AT_MOST, weighed=False)
