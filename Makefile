@@ -25,7 +25,7 @@ TASKS     ?= 4000
 KILLS     ?= 20
 TRANSPORT ?= balanced-redis
 
-.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency clean broken
+.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick clean broken
 
 help:
 	@echo 'make demo    watch a fleet of Celery workers balance itself, disturbed, for about two minutes'
@@ -36,6 +36,7 @@ help:
 	@echo 'make bench-overhead   throughput over plain Celery, results stored and ignored'
 	@echo 'make bench-handover   how long each kind of move takes, from the decision to the target'
 	@echo 'make bench-latency    idle dispatch at each priority, beside the stock transport'
+	@echo 'make bench-tick       time a tick over up to ten thousand workers and a million queued tasks'
 	@echo 'make clean   remove what these commands made, the environment too'
 	@echo 'make help    this list; variables: PYTHON=python3.12, ARGS="…"'
 
@@ -61,6 +62,9 @@ bench-handover: $(VENV)/.dev
 
 bench-latency: $(VENV)/.dev
 	@$(PY) -m tests.bench.latency $(ARGS)
+
+bench-tick: $(VENV)/.dev
+	@$(PY) -m tests.bench.tick $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-out dist build
