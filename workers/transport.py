@@ -118,7 +118,7 @@ class Atomic:
 
     def basic_get(self, queue: str, no_ack: bool = False, **_: Any) -> Any:
         """Get one message by direct access."""
-        message = self.delivering.got(queue, self.popping.one(queue, no_ack))
+        message = self.delivering.got(*self.popping.one(queue, no_ack))
         with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
             self._maybe_update_queues_expire(client, queue)  # type: ignore[attr-defined]
         if message is not None and not no_ack:

@@ -10,19 +10,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from celery.utils.log import get_logger
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 from balancer.adapters.asides import aside, push
-from workers import lease
 from workers.receipts import REFUSED, Receipt, Receiver, mark
 from workers.transport_acks import Ack
 from workers.transport_fleet import Fleet
+from workers.transport_pop import Sent
 
 logger = get_logger(__name__)
+
+#: What `entered` says of a tag that it does not hold.
+LOOSE: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +46,18 @@ class Delivering:
         self.channel = channel
         self.fleet = fleet
 
-    def deliver(self, queues: Sequence[str], messages: Sequence[Sequence[Any]]) -> int:
+    def deliver(self, sent: Sent | None, messages: Sequence[Sequence[Any]]) -> int:
         """Hand over what a pop brought; returns how many messages reached their consumer."""
+        try:
+            ready = list(self._ready(sent, messages)) if sent is not None else []
+            return self._hand_over(ready)
+        except BaseException:
+            # What was not handed over is held by us and known to nobody: it is looked for at the next pop.
+            self.channel.popping.lost = bool(self.fleet.instance)
+            raise
+
+    def _hand_over(self, ready: Sequence[Ready]) -> int:
         channel, delivered = self.channel, 0
-        ready = list(self._ready(queues, messages))
         # Noted before any is handed over: a consumer that fails at the first must not hide the others.
         entered = channel.qos.entered
         entered.update((one.tag, one.token) for one in ready if one.tag)
@@ -58,9 +69,9 @@ class Delivering:
                     channel.connection._deliver(one.payload, one.queue)
         finally:
             # What is to run first is put back last, to the front.
-            for one in reversed([one for one in ready if one.tag in entered]):
+            left = [one for one in ready if entered.pop(one.tag, LOOSE) is not LOOSE]
+            for one in reversed(left):
                 self._give_back(one)
-                del entered[one.tag]
         return delivered
 
     def _give_back(self, one: Ready) -> None:
@@ -71,9 +82,9 @@ class Delivering:
         receipt = Receipt(task_id=one.payload["headers"]["id"], token=one.token)
         receiver.give_up(self.channel, one.tag, receipt, requeue=True, front=True)
 
-    def got(self, queue: str, messages: Sequence[Sequence[Any]]) -> Any:
+    def got(self, sent: Sent, messages: Sequence[Sequence[Any]]) -> Any:
         """The message that a caller asked for, to be appended; `None` where there is none."""
-        ready = next(self._ready((queue,), messages), None)
+        ready = next(self._ready(sent, messages), None)
         if ready is None:
             return None
         if ready.tag:
@@ -84,9 +95,9 @@ class Delivering:
         channel = self.channel
         return not channel._closing and queue in channel.connection._callbacks
 
-    def _ready(self, queues: Sequence[str], messages: Sequence[Sequence[Any]]) -> Iterator[Ready]:
+    def _ready(self, sent: Sent, messages: Sequence[Sequence[Any]]) -> Iterator[Ready]:
         for number, raw, *told in messages:
-            queue, taken = queues[number], Taken.read(told)
+            queue, taken = sent.queues[number], Taken.read(told)
             if taken.verdict == "unread":
                 self._tell_unread(queue, raw)
                 continue
@@ -99,7 +110,7 @@ class Delivering:
                 taken = self._judge(payload, taken)
             if taken.verdict not in REFUSED:
                 token = None if taken.verdict == "none" else taken.token
-                taken.mark(payload)
+                taken.mark(payload, sent.lapses)
                 yield Ready(queue=queue, payload=payload, tag=taken.tag, token=token)
 
     def _judge(self, payload: Any, taken: Taken) -> Taken:
@@ -155,8 +166,8 @@ class Taken:
         )
         return cls(verdict=verdict, token=token, kept=kept, suspect=bool(suspect), tag=tag)
 
-    def mark(self, payload: Any) -> None:
+    def mark(self, payload: Any, lapses: int) -> None:
         """Say in the message that is about to be delivered what came of the claim."""
         if self.verdict != "none":
-            mark(SimpleNamespace(headers=payload["headers"]), self.verdict, self.token, lapses=lease.lapses(),
+            mark(SimpleNamespace(headers=payload["headers"]), self.verdict, self.token, lapses=lapses,
                  kept=self.kept, suspect=self.suspect)  # fmt: skip

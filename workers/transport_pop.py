@@ -23,6 +23,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from balancer.adapters.redis_fence import RUNNING_TTL_S
 from balancer.adapters.scripts import script_text
+from workers import lease
 from workers.transport_acks import Ack
 from workers.transport_fleet import Fleet, group_of
 from workers.transport_qos import give_back_orphans
@@ -41,6 +42,9 @@ LATEST_S: Final = 1.0
 
 #: A worker whose order refuses every queue judges again after this (s).
 REFUSED_S: Final = 0.1
+
+#: How long a channel that closes waits for the answer to its pop (s).
+ANSWER_S: Final = 2.0
 
 #: Pause (s) after an answer of Redis that is an error: it is full, loading, or cannot write.
 PAUSE_S: Final = 1.0
@@ -61,6 +65,8 @@ class Sent:
     group: str = ""
     acks: tuple[Ack, ...] = ()
     arguments: tuple[Any, ...] = ()
+    #: How often this worker's lease had lapsed when it asked: what it claims now is noted with this.
+    lapses: int = -1
 
 
 class Popping:
@@ -93,11 +99,13 @@ class Popping:
         group, acks = group_of(queues), tuple(channel.outbox.take())
         unacknowledged = frozenset(channel.unacknowledged.intersection(queues))
         arguments = self._arguments(queues, group, acks, unacknowledged, channel.credit(), waits)
-        self.sent = Sent(kind="pop", queues=queues, group=group, acks=acks, arguments=arguments)
+        self.sent = Sent(
+            kind="pop", queues=queues, group=group, acks=acks, arguments=arguments, lapses=lease.lapses()
+        )
         self._send("EVALSHA", script_text("pop")[1], *arguments)
 
-    def read(self) -> tuple[tuple[str, ...], list[Any]]:
-        """The answer that is there: the queues asked and the messages, as `pop.lua` tells them.
+    def read(self) -> tuple[Sent | None, list[Any]]:
+        """The answer that is there: to which pop, and the messages as `pop.lua` tells them.
 
         Raises what the connection raises; what was sent is then forgotten by `forget`.
         """
@@ -109,7 +117,7 @@ class Popping:
         except NoScriptError:
             # Nothing was done: this server does not know the script (a restart, a failover, a flush).
             self._send("EVAL", script_text("pop")[0], *(sent.arguments if sent else ()))
-            return (), []
+            return sent, []
         except ReadOnlyError as error:
             connection.disconnect()
             raise RedisConnectionError(f"this Redis is no master any more: {error}") from error
@@ -117,12 +125,12 @@ class Popping:
             logger.warning("Redis refuses the pop and is asked again: %s", error)
             self.forget()
             self.rest_until = time.monotonic() + PAUSE_S
-            return (), []
+            return sent, []
         except channel.connection_errors:
             connection.disconnect()
             raise
         self.sent, channel._in_poll = None, None
-        return self._popped(sent, answer) if sent and sent.kind == "pop" else ((), [])
+        return sent, self._popped(sent, answer) if sent is not None and sent.kind == "pop" else []
 
     def forget(self) -> None:
         """No answer will come any more: the acks go again, and what a pop took is looked for."""
@@ -131,7 +139,7 @@ class Popping:
             self.lost = bool(self.fleet.instance)
         self.sent, self.channel._in_poll, self.group = None, None, ""
 
-    def _popped(self, sent: Sent, answer: Any) -> tuple[tuple[str, ...], list[Any]]:
+    def _popped(self, sent: Sent, answer: Any) -> list[Any]:
         messages, waiting, _ended = answer
         self.channel.outbox.arrived(sent.acks)
         self.group = sent.group if waiting else ""
@@ -141,19 +149,20 @@ class Popping:
             self._send("BLPOP", self.fleet.ring, f"{period_s(waiting, most_s):.3f}")
         elif not messages and hasattr(self.channel._queue_cycle, "look_again"):
             self.channel._queue_cycle.look_again()
-        return sent.queues, messages
+        return messages  # type: ignore[no-any-return]
 
     def _send(self, *command: Any) -> None:
         connection = self.channel.client.connection
         self.channel._in_poll, self.channel._brpop_sent_at = connection, time.monotonic()
         connection.send_command(*command)
 
-    def one(self, queue: str, no_ack: bool) -> list[Any]:
+    def one(self, queue: str, no_ack: bool) -> tuple[Sent, list[Any]]:
         """Take one message of a queue now, outside of what is under way on the connection."""
+        sent = Sent(kind="pop", queues=(queue,), lapses=lease.lapses())
         unacknowledged = frozenset((queue,)) if no_ack else frozenset[str]()
         numkeys, *arguments = self._arguments((queue,), "", (), unacknowledged, 1, False)
         messages, _, _ = self.fleet.connection.script("pop")(arguments[:numkeys], arguments[numkeys:])
-        return messages  # type: ignore[no-any-return]
+        return sent, messages
 
     def leave(self) -> None:
         """Be no more among those that wait for the bell."""
@@ -166,7 +175,8 @@ class Popping:
         """End what is under way: a wait is cut off, and what a pop brings goes back to its queue."""
         channel = self.channel
         with suppress(*channel.connection_errors):
-            if self.sent is not None and self.sent.kind == "pop":
+            # One that does not answer by now (the server hangs, the socket is dead) is looked for later.
+            if self.sent is not None and self.sent.kind == "pop" and channel._in_poll.can_read(ANSWER_S):
                 with suppress(Empty):
                     channel._brpop_read()
             self.leave()
