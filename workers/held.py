@@ -1,11 +1,13 @@
 """What this worker holds: running and reserved tasks, and the deliveries it must keep alive.
 
 Reads Celery's own bookkeeping, from the reporter's thread, and the fence for what only the pool
-process knows (when a body began, its last checkpoint and how large that is).
+process knows (its last checkpoint and how large that is). Of a task that was claimed as it was received
+this worker saw the body begin; once it has run for longer than one report, that is told the fleet.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -13,8 +15,10 @@ from typing import Any, Final
 
 from celery.worker import state as worker_state
 
+from balancer.adapters.documents import event_document
 from balancer.adapters.redis_connection import Connection
-from balancer.model import HeldTask
+from balancer.model import HeldTask, RunStarted
+from workers import identity
 from workers.header import read_header
 
 #: What of the fence a report tells, in the order of `Facts`.
@@ -32,16 +36,18 @@ class Facts:
     share_before: float | None = None
 
     @classmethod
-    def read(cls, raw: Sequence[bytes | None], now: float) -> Facts:
-        """From the fence's fields; a body that has not claimed yet counts as begun `now`."""
-        numbers = [_number(value) for value in raw]
-        size = numbers[2]
+    def read(cls, raw: Sequence[bytes | None], began: float) -> Facts:
+        """From the fence's fields; a body that is not told there counts as begun at `began`.
+
+        A share that is not there says that nothing was done before, an empty one that it is unknown.
+        """
+        started, checkpointed, size, share, before = (_number(value) for value in raw)
         return cls(
-            started_at=numbers[0] if numbers[0] is not None else now,
-            checkpointed_at=numbers[1],
+            started_at=started if started is not None else began,
+            checkpointed_at=checkpointed,
             state_bytes=None if size is None else int(size),
-            share_done=numbers[3],
-            share_before=numbers[4],
+            share_done=0.0 if raw[3] is None else share,
+            share_before=0.0 if raw[4] is None else before,
         )
 
 
@@ -103,12 +109,47 @@ def tasks(connection: Connection, consumer: Any, now: float) -> tuple[list[HeldT
     """Running and reserved tasks as the balancer is told; `now` is the server's clock (s)."""
     active, waiting = requests(consumer)
     keys = connection.keys
+    begun = {request.id: _began(request, now) for request in active}
     with connection.client.pipeline(transaction=False) as pipe:
         for request in active:
             pipe.hmget(keys.fence(request.id), FACTS)
         facts = pipe.execute() if active else []
-    running = [_held(request, Facts.read(raw, now)) for request, raw in zip(active, facts, strict=True)]
+    running = []
+    for request, raw in zip(active, facts, strict=True):
+        if raw[0] is None:
+            _tell_started(connection, request, begun[request.id])
+        running.append(_held(request, Facts.read(raw, begun[request.id])))
     return running, [_held(request, Facts()) for request in waiting]
+
+
+def _began(request: Any, now: float) -> float:
+    """When this worker saw a body begin, by the server's clock (s)."""
+    return now - max(0.0, time.time() - request.time_start) if request.time_start else now
+
+
+def _tell_started(connection: Connection, request: Any, began: float) -> None:
+    """Tell of a body that was running at the last report already, and whose claim came with its delivery.
+
+    One that ends before is told by its end alone.
+    """
+    header = read_header(request.request_dict.get("balancer"))
+    if not header.claim:
+        return
+    if not getattr(request, "balancer_seen", False):
+        request.balancer_seen = True
+        return
+    event = RunStarted(
+        at=0.0,
+        task_id=request.id,
+        profile=header.profile or request.name,
+        worker=request.hostname,
+        hardware_class=identity.hardware_class(),
+        epoch=header.epoch,
+    )
+    keys = connection.keys
+    connection.script("note_started")(
+        [keys.fence(request.id), keys.events], [header.claim, f"{began:.6f}", event_document(event)]
+    )
 
 
 def _held(request: Any, facts: Facts) -> HeldTask:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from itertools import chain, repeat
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final, Literal, TypeVar
 
+from celery import signals, states
 from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 from celery.utils.log import get_task_logger
 from kombu import serialization
@@ -24,7 +26,7 @@ from redis.exceptions import RedisError, ResponseError
 from balancer.adapters.redis_fence import Claim, Delivery, Fence
 from balancer.model import Duplicate, HandedOver, Refused, RunFinished, RunStarted
 from workers import identity, leaving
-from workers.header import read_header
+from workers.header import Header
 
 logger = get_task_logger(__name__)
 
@@ -63,11 +65,12 @@ class Run:
     request: Any
     fence: Fence
     profile: str
-    size: float
-    epoch: int
+    header: Header
     token: str = ""
     began: float = field(default_factory=time.monotonic)
     shares: Shares = field(default_factory=Shares)
+    #: Once its result is stored, the fence is told so; where the ack does that soon enough, it is not.
+    settles: bool = False
     #: Size of the state that the task would take along (bytes), as far as this run knows it.
     state_bytes: int | None = None
 
@@ -76,18 +79,13 @@ class Run:
         return str(self.request.id)
 
     @property
-    def delivered(self) -> bool:
-        """Whether the claim came with the delivery: then the ack settles the fence."""
-        return bool(read_header(getattr(self.request, "balancer", None)).claim)
-
-    @property
     def delivery(self) -> Delivery:
         """The delivery that this run is of."""
         return Delivery(
             task_id=self.request.id,
             nesting=int(self.request.replaced_task_nesting or 0),
             retries=int(self.request.retries or 0),
-            epoch=self.epoch,
+            epoch=self.header.epoch,
             tag=str((self.request.properties or {}).get("delivery_tag", "")),
             claim=self.token,
         )
@@ -100,7 +98,7 @@ class Run:
             profile=self.profile,
             worker=self.fence.worker,
             hardware_class=identity.hardware_class(),
-            epoch=self.epoch,
+            epoch=self.header.epoch,
         )
 
     def finished(self, outcome: str) -> RunFinished:
@@ -111,10 +109,10 @@ class Run:
             profile=self.profile,
             worker=self.fence.worker,
             hardware_class=identity.hardware_class(),
-            epoch=self.epoch,
+            epoch=self.header.epoch,
             outcome=outcome,
             duration_s=time.monotonic() - self.began,
-            size=self.size,
+            size=self.header.size,
             share=self.shares.of_this_run(whole=outcome in ("success", "failure", "stale")),
         )
 
@@ -124,10 +122,10 @@ class Run:
             task_id=self.request.id,
             profile=self.profile,
             worker=self.fence.worker,
-            epoch=self.epoch,
+            epoch=self.header.epoch,
             outcome=outcome,
             duration_s=time.monotonic() - self.began,
-            size=self.size,
+            size=self.header.size,
             share=self.shares.of_this_run(whole=True),
         )
 
@@ -135,6 +133,11 @@ class Run:
         self, outcome: str, *, end: Literal["fin", "again", "done"] = "fin", kept: bytes = b""
     ) -> None:
         """Commit this run's end. Raises `RefusedDelivery` when another run owns the task."""
+        # An ack settles, too; but should the worker die before it, only a kept value can be told again.
+        self.settles = end == "fin" and not (kept and self.header.claim)
+        if self.settles and not SETTLING.connected:
+            signals.task_postrun.connect(settle, weak=False, dispatch_uid="balancer-settle")
+            SETTLING.connected = True
         if not patiently(
             lambda: self.fence.commit(
                 self.task_id,
@@ -327,6 +330,29 @@ def finished_document(
         f'"outcome":"{outcome}","duration_s":{duration_s:.6f},"size":{size!r},'
         f'"share":{"null" if share is None else repr(share)}}}'
     )
+
+
+@dataclass(slots=True)
+class Settling:
+    """Whether `settle` hears the end of each run in this process: only where a run has need of it."""
+
+    connected: bool = False
+
+
+SETTLING: Final = Settling()
+
+
+def settle(sender: Any = None, state: str | None = None, **_: Any) -> None:
+    """The result is stored: the fence is only a memory from now on.
+
+    A signal, since `after_return` is the author's to override. An exception that is under way here
+    (the signal is sent in a `finally`) is the backend's, which could not store the result.
+    """
+    run = getattr(getattr(sender, "request", None), "balancer_run", None)
+    if run is None or not run.token or not run.settles or state not in (states.SUCCESS, states.FAILURE):
+        return
+    if sys.exc_info()[0] is None:
+        patiently(lambda: run.fence.settle(run.task_id, run.token))
 
 
 def tell_duplicate(run: Run, verdict: str) -> None:

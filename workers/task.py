@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from numbers import Real
 from typing import Any, ClassVar
 
-from celery import Celery, Task, signals, states
+from celery import Celery, Task, states
 from celery.app.task import get_actual_ignore_result
 from kombu import serialization
 
@@ -157,14 +156,12 @@ class BalancedMixin:
             request=request,
             fence=fence,
             profile=header.profile or self.name,
-            size=header.size,
-            epoch=header.epoch,
+            header=header,
             token=header.claim,
         )
         plan = Plan.of(self, settings, fence.connection)
         if run.token:
             return claimed(self, run, raw, plan, lambda: self._claimed(plan, args, kwargs))
-        settle_after_runs()
         return fenced(
             run,
             lambda: self._claimed(plan, args, kwargs),
@@ -274,25 +271,6 @@ class BalancedMixin:
         data, share = saved
         run.shares = Shares(at_start=share, done=share, state_bytes=len(data))
         return decode(data, self.name)
-
-
-def settle_after_runs() -> None:
-    """Have `settle` follow each run of this process; where the claim comes with the delivery, the ack
-    does its work."""
-    signals.task_postrun.connect(settle, weak=False, dispatch_uid="balancer-settle")
-
-
-def settle(sender: Any = None, state: str | None = None, **_: Any) -> None:
-    """The result is stored: the fence is only a memory from now on.
-
-    A signal, since `after_return` is the author's to override. An exception that is under way here
-    (the signal is sent in a `finally`) is the backend's, which could not store the result.
-    """
-    run = getattr(getattr(sender, "request", None), "balancer_run", None)
-    if run is None or not run.token or run.delivered or state not in (states.SUCCESS, states.FAILURE):
-        return
-    if sys.exc_info()[0] is None:
-        patiently(lambda: run.fence.settle(run.task_id, run.token))
 
 
 class BalancedTask(BalancedMixin, Task):  # type: ignore[misc]

@@ -189,7 +189,7 @@ def test_a_waiting_task_is_revoked_and_never_runs(
     assert [b.get(timeout=30) for b in blockers] == [f"revoke-{pool}"] * 2
     still_works(pools, tasks, pool)
     assert starts(pools, result) == 0
-    assert not pools.fence(result.id)
+    assert pools.fence(result.id)["state"] == "done"
     assert result.state == "REVOKED"
 
 
