@@ -146,6 +146,7 @@ class Run:
                 self.finished("stale"),
                 end=end,
                 kept=kept,
+                generation=self.delivery.generation,
             )
         ):
             raise leaving.RefusedDelivery("stale", self.backs_another())

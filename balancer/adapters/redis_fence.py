@@ -164,11 +164,13 @@ class Fence:
         *,
         end: Literal["fin", "again", "done"] = "fin",
         kept: bytes = b"",
+        generation: str = "",
     ) -> bool:
         """Commit a run's end. `False`: it is not ours.
 
         `end`: "fin" while a result is still to be stored, "again" when the task comes back as
-        another generation, "done" when nothing follows.
+        another generation, "done" when nothing follows. With the `generation` of the run's delivery
+        the last two are taken, too, where the retry that it has published runs already.
         """
         keys = self.connection.keys
         return bool(
@@ -182,6 +184,7 @@ class Fence:
                     event_document(event),
                     event_document(refused),
                     self.fence_ttl_s,
+                    generation,
                 ],
             )
         )

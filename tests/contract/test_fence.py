@@ -184,6 +184,18 @@ def test_a_retry_keeps_its_checkpoint_and_an_end_drops_it(connection: Connection
     assert fence.saved("t") is None
 
 
+def test_a_retry_that_runs_already_has_ended_the_run_that_published_it(fence: Fence, other: Fence) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    moved, retried = replace(FIRST, epoch=1, tag="tag-2"), replace(FIRST, retries=1, tag="tag-3")
+    assert other.claim(moved, STARTED).verdict == "taken"
+    assert fence.commit("t", token, FINISHED, STALE, end="again", generation=FIRST.generation) is False
+    assert other.claim(retried, STARTED).verdict == "taken"
+    assert fence.commit("t", token, FINISHED, STALE, end="done", generation=FIRST.generation) is False
+    assert fence.commit("t", token, FINISHED, STALE, generation=FIRST.generation) is False
+    assert fence.commit("t", token, FINISHED, STALE, end="again") is False
+    assert fence.commit("t", token, FINISHED, STALE, end="again", generation=FIRST.generation) is True
+
+
 def test_a_commit_before_a_death_is_answered_without_a_run(
     connection: Connection, fence: Fence, other: Fence
 ) -> None:
