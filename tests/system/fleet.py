@@ -113,8 +113,13 @@ class FleetUnderTest:
         }
 
     def runs_on(self, task_id: str, worker: str) -> bool:
+        """Whether its body is running there: the claim alone may have come with a delivery that waits."""
         fence = self.fence(task_id)
-        return fence.get("state") == "run" and fence.get("worker") == f"{worker}@test"
+        if fence.get("state") != "run" or fence.get("worker") != f"{worker}@test":
+            return False
+        raw = self.client.hget(self.keys.holds, f"{worker}@test") or b""
+        reported = task_id.encode() in raw.partition(b'"reserved"')[0]
+        return reported or self.ledger.lindex(f"started:{task_id}", -1) == f"{worker}@test"
 
     def reserved_by(self, task_id: str, worker: str) -> bool:
         raw = self.client.hget(self.keys.holds, f"{worker}@test") or b""

@@ -179,6 +179,8 @@ def test_nothing_is_left_of_a_thousand_tasks(trio: FleetUnderTest, tasks: Module
             "share_before",
             "checkpointed",
             "state_bytes",
+            "begun",
+            "again",
         }
     # A fence and a result for each, both with a time to live; nothing else grows.
     assert trio.client.dbsize() - before <= 2 * len(results) + 10
