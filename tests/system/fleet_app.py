@@ -1,7 +1,7 @@
 """A Celery app under test, with an independent ledger of what truly ran in another database.
 
-`BALANCER_TEST_URL` is the broker and backend, `BALANCER_TEST_BROKER` the broker where that has a scheme of
-its own; the ledger is database 1 of the same server, or
+`BALANCER_TEST_URL` is the broker and backend, the broker behind `BALANCER_TEST_SCHEME` ("balanced-" for the
+balanced transport); the ledger is database 1 of the same server, or
 `BALANCER_TEST_LEDGER` where that server is to be stopped; `BALANCER_TEST_TRANSPORT` is JSON with
 further transport options of the broker.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from typing import Any
 
@@ -21,9 +22,9 @@ from workers import BalancedTask, install
 URL = os.environ.get("BALANCER_TEST_URL", "redis://127.0.0.1:6379/0")
 LEDGER = os.environ.get("BALANCER_TEST_LEDGER") or URL.rsplit("/", 1)[0] + "/1"
 
-BROKER = os.environ.get("BALANCER_TEST_BROKER") or URL
+SCHEME = os.environ.get("BALANCER_TEST_SCHEME", "")
 
-app = Celery("fleet_app", broker=BROKER, backend=URL)
+app = Celery("fleet_app", broker=SCHEME + URL, backend=URL)
 app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options=json.loads(os.environ.get("BALANCER_TEST_TRANSPORT", "{}")),
@@ -124,6 +125,15 @@ def unsaved(self: Any) -> None:
 def broken(self: Any) -> None:
     note(self, "started")
     raise ValueError("broken on purpose")
+
+
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.poison")
+def poison(self: Any) -> str:
+    """Kills the worker it runs on, with all its processes, until the ledger says `cured`."""
+    note(self, "started")
+    if not ledger().exists("cured"):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    return "cured"
 
 
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.replaced")
