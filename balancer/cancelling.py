@@ -17,7 +17,7 @@ from balancer import wiring
 from balancer.adapters import redis_cancelled
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_store import RedisFleetStore
-from balancer.client_word import context_of, tell_revoked
+from balancer.client_word import context_of, open_result, tell_revoked
 from balancer.errors import StoreError
 from balancer.model import Fleet
 
@@ -46,7 +46,8 @@ def cancel(app: Celery, task_ids: Iterable[str], *, reason: str = "", by: str = 
         try:
             redis_cancelled.enter(connection, open_ids, by=by or wiring.identity(), reason=reason)
             fleet = RedisFleetStore(connection, heartbeat_ttl_s=settings.heartbeat_ttl).observe()
-            taken = _take_out(app, connection, queues_of(app, fleet), open_ids, reason)
+            queues = dict.fromkeys([*queues_of(app, fleet), *redis_cancelled.our_queues(connection)])
+            taken = _take_out(app, connection, list(queues), open_ids, reason)
             holders = _holders(fleet)
         except (RedisError, OSError) as error:
             raise StoreError(f"no answer while tasks were cancelled: {error}") from error
@@ -68,7 +69,7 @@ def listed(app: Celery) -> list[redis_cancelled.Cancelled]:
 
 
 def queues_of(app: Celery, fleet: Fleet) -> list[str]:
-    """Every queue that is known: lanes, those of workers and classes, and the app's own."""
+    """Every queue that the fleet knows: lanes, those of workers and classes, and the app's own."""
     named = [queue for worker in fleet.workers for queue in worker.queues]
     return list(dict.fromkeys([*(lane.queue for lane in fleet.lanes), *fleet.queues, *named,
                                *app.amqp.queues]))
@@ -127,17 +128,10 @@ def _undo(app: Celery, connection: Connection, task_id: str) -> Outcome:
     if held is not None and (held.headers.get("group") or context_of(app, held).chord):
         return Outcome(task_id=task_id, word="refused",
                        text="stays cancelled: its group or chord was told that it is")
+    if held is not None:
+        open_result(app, task_id, states.REVOKED)
     if not redis_cancelled.undo(connection, entry):
         return Outcome(task_id=task_id, word="unknown", text="was changed by somebody else meanwhile")
     if held is None:
         return Outcome(task_id=task_id, word="undone", text="may run again, if no worker has met it yet")
-    _forget_result(app, task_id)
     return Outcome(task_id=task_id, word="undone", text="is back at the front of its queue")
-
-
-def _forget_result(app: Celery, task_id: str) -> None:
-    """So that who asks next waits for the end that is to come."""
-    try:
-        app.backend.forget(task_id)
-    except Exception as error:
-        log.warning("the result of task %s could not be forgotten: %r", task_id, error)

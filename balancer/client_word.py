@@ -61,6 +61,19 @@ def tell_revoked(app: Celery, held: HeldMessage, reason: str) -> None:
     backend.mark_as_revoked(held.task_id, reason, request=context_of(app, held), store_result=stores)
 
 
+def open_result(app: Celery, task_id: str, state: str) -> None:
+    """Forget a result that says `state`, so that who asks next waits for the end that is to come.
+
+    Before the task is sent again: afterwards it might be the new end that is forgotten.
+    """
+    try:
+        if app.backend.get_state(task_id) == state:
+            app.backend.forget(task_id)
+    except Exception as error:
+        # Whatever a result backend raises, also where there is none: the task is sent all the same.
+        log.warning("the result of task %s could not be opened again: %r", task_id, error)
+
+
 def _stores(app: Celery, held: HeldMessage) -> tuple[bool, Any]:
     """Whether the end of this task is stored, and by which backend."""
     task = app.tasks.get(held.task)
@@ -79,7 +92,8 @@ def context_of(app: Celery, held: HeldMessage) -> Context:
         body = message["body"]
         body = base64.b64decode(body) if properties.get("body_encoding") == "base64" else body
         args, kwargs, embed = serialization.loads(
-            body, message["content-type"], message["content-encoding"], accept=app.conf.accept_content)
+            body, message["content-type"], message["content-encoding"],
+            accept=serialization.prepare_accept_content(app.conf.accept_content))
         fields |= {"args": args, "kwargs": kwargs, **(embed or {})}
     except Exception as error:
         # Whatever a serializer raises: the client still hears of its own task's end.

@@ -26,6 +26,7 @@ from redis.exceptions import RedisError, ResponseError
 from balancer.adapters.redis_fence import Claim, Delivery, Fence
 from balancer.model import Duplicate, HandedOver, Refused, RunFinished, RunStarted
 from workers import identity, leaving
+from workers.chords import await_dispatch
 from workers.header import Header
 
 logger = get_task_logger(__name__)
@@ -150,6 +151,8 @@ class Run:
             )
         ):
             raise leaving.RefusedDelivery("stale", self.backs_another())
+        if end == "fin":
+            await_dispatch(self.request, self.token)
 
     def backs_another(self) -> bool:
         """Whether the broker's entry under our tag may back the run that has the claim now.
@@ -248,6 +251,7 @@ def claim_of(run: Run) -> Claim:
 def answer(run: Run, kept: bytes) -> Any:
     """The value that an earlier run of this delivery returned and committed."""
     logger.info("task %s had committed before its worker died: its kept result is used", run.task_id)
+    await_dispatch(run.request, run.token)
     return kept_value(kept)
 
 

@@ -17,6 +17,7 @@ from balancer.adapters.held_message import HeldMessage, read_queued
 from balancer.adapters.message_head import END_BYTES, read_head
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import StoreError
+from balancer.routing import PREFIX
 
 #: How long a task stays cancelled (s): a message that turns up later than this runs.
 KEPT_S: Final = 90 * 86400
@@ -91,6 +92,14 @@ def take_out(connection: Connection, queues: Iterable[str],
                 taken = replace(_read(held.task_id.encode(), entry), list=place, raw=raw.decode())
                 if script([place, keys.cancelled], [raw, held.task_id, entry, taken.document()]):
                     yield queue, held
+
+
+def our_queues(connection: Connection) -> list[str]:
+    """Queues of ours that hold something, also those of workers that are long gone."""
+    keys = connection.keys
+    found = connection.client.scan_iter(match=f"{keys.prefix}{PREFIX}.*", count=1000, _type="list")
+    names = (raw.decode("utf-8", "replace").removeprefix(keys.prefix) for raw in found)
+    return sorted({name.split(keys.sep)[0] for name in names})
 
 
 def undo(connection: Connection, one: Cancelled) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+from celery import states
 from rich.console import Console
 from rich.markup import escape
 
@@ -15,6 +16,7 @@ from balancer.adapters import redis_failed
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_failed import Failed
 from balancer.cli.screen import console
+from balancer.client_word import open_result
 from balancer.errors import BalancerError, StoreError
 
 
@@ -62,15 +64,12 @@ def resend(ctx: click.Context, task_ids: tuple[str, ...], everything: bool) -> N
 
 def _send(app: Any, connection: Connection, one: Failed) -> str:
     try:
+        if one.held is not None:
+            open_result(app, one.task_id, states.FAILURE)
         if not redis_failed.resend(connection, one):
             return "somebody else has sent it, or forgotten it"
     except StoreError as error:
         return str(error)
-    try:
-        app.backend.forget(one.task_id)
-    except Exception as error:
-        # Whatever a result backend raises: the task is sent all the same.
-        return f"back in {one.queue}; its old result could not be forgotten ({error!r})"
     return f"back in {one.queue}"
 
 

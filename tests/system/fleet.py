@@ -50,6 +50,19 @@ class FleetUnderTest:
         )
         return self.processes[name]
 
+    def command(self, *arguments: str) -> str:
+        """What `celery balancer ARGUMENTS` prints, as a person runs it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", self.module, "balancer", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            timeout=60,
+            check=True,
+            env={**os.environ, "BALANCER_TEST_URL": self.url, "BALANCER_TEST_LEDGER": self.ledger_url},
+        )
+        return done.stdout
+
     def worker(
         self,
         name: str,
