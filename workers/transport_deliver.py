@@ -169,5 +169,8 @@ class Taken:
     def mark(self, payload: Any, lapses: int) -> None:
         """Say in the message that is about to be delivered what came of the claim."""
         if self.verdict != "none":
+            if type(payload["headers"]["balancer"]) is not dict:
+                # A broken one that Lua cannot tell from a whole one; it says nothing.
+                payload["headers"]["balancer"] = {}
             mark(SimpleNamespace(headers=payload["headers"]), self.verdict, self.token, lapses=lapses,
                  kept=self.kept, suspect=self.suspect)  # fmt: skip
