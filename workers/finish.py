@@ -25,6 +25,7 @@ from balancer.adapters.redis_connection import Connection
 from balancer.settings import Settings
 from workers import identity, lease, leaving
 from workers.declared import may_be_repeated
+from workers.results import CarefulRedisBackend
 from workers.run import Run, answer, keep, patiently, through
 
 logger = get_task_logger(__name__)
@@ -65,7 +66,7 @@ class Plan:
 
 def stores_beside(backend: Any, connection: Connection) -> bool:
     """Whether a backend is Celery's own for Redis, unchanged, and its Redis is this database."""
-    if type(backend) is not RedisBackend or backend.__dict__.keys() & CHANGED:
+    if type(backend) not in (RedisBackend, CarefulRedisBackend) or backend.__dict__.keys() & CHANGED:
         return False
     key, nonce = connection.keys.ours("same", secrets.token_hex(8)), secrets.token_hex(8)
     try:

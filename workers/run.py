@@ -28,6 +28,7 @@ from balancer.model import Duplicate, HandedOver, Refused, RunFinished, RunStart
 from workers import identity, leaving
 from workers.chords import await_dispatch
 from workers.header import Header
+from workers.results import keep_failure, kept_failure
 
 logger = get_task_logger(__name__)
 
@@ -213,8 +214,12 @@ def keep(value: Any, serializer: str, limit: int) -> bytes:
 
 
 def kept_value(kept: bytes) -> Any:
-    """The value that `keep` kept."""
-    content_type, encoding, is_text, text = json.loads(kept)
+    """The value that `keep` kept. Raises what `keep_failure` kept."""
+    document = json.loads(kept)
+    failure = kept_failure(document)
+    if failure is not None:
+        raise failure
+    content_type, encoding, is_text, text = document
     data = text if is_text else text.encode("latin-1")
     return serialization.loads(data, content_type, encoding, accept={content_type})
 
@@ -249,7 +254,7 @@ def claim_of(run: Run) -> Claim:
 
 
 def answer(run: Run, kept: bytes) -> Any:
-    """The value that an earlier run of this delivery returned and committed."""
+    """The value that an earlier run of this delivery returned and committed. Raises what it raised."""
     logger.info("task %s had committed before its worker died: its kept result is used", run.task_id)
     await_dispatch(run.request, run.token)
     return kept_value(kept)
@@ -276,12 +281,13 @@ def through(run: Run, body: Callable[[], Any]) -> Any:
     except SystemExit as told:
         if identity.in_main_process() and not isinstance(told, WorkerShutdown | WorkerTerminate):
             # There is no process of its own to end, and the pool would lose sight of the task.
-            run.commit("failure")
-            raise RuntimeError(f"the task called sys.exit({told.code!r})") from told
+            failure = RuntimeError(f"the task called sys.exit({told.code!r})")
+            run.commit("failure", kept=keep_failure(failure))
+            raise failure from told
         run.give_back()
         raise
-    except Exception:
-        run.commit("failure")
+    except Exception as error:
+        run.commit("failure", kept=keep_failure(error))
         raise
     except BaseException:
         # The process is told to end: the body has stopped, so the next delivery need not wait.

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from celery import Celery, Task, states
 from celery.app.task import get_actual_ignore_result
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
 from kombu import serialization
 
 from balancer import wiring
@@ -26,7 +28,10 @@ from balancer.settings import Settings
 from workers import identity, interrupt, leaving
 from workers.finish import Plan, claimed
 from workers.header import read_header
+from workers.results import careful
 from workers.run import Run, Shares, fenced, patiently
+
+logger = get_task_logger(__name__)
 
 _FENCES: dict[tuple[int, int], tuple[Fence, Settings]] = {}
 
@@ -118,7 +123,7 @@ class BalancedMixin:
     request: Any
     serializer: Any
     run: Callable[..., Any]
-    backend: Any
+    _backend: Any
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -139,6 +144,15 @@ class BalancedMixin:
         """Nothing for Celery to do: it would say STARTED before the claim, over the end that another
         copy has stored, and a client that asks late would wait for ever."""
         return False
+
+    @property
+    def backend(self) -> Any:
+        """As `Task.backend`; what a late run says of itself there cannot unsay an end."""
+        return careful(self.app.backend if self._backend is None else self._backend)
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        self._backend = value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
@@ -175,7 +189,12 @@ class BalancedMixin:
         tracks = self.app.conf.task_track_started if tracks is None else tracks
         if tracks and not get_actual_ignore_result(self, request):
             told = {"pid": os.getpid(), "hostname": request.hostname}
-            self.backend.store_result(request.id, told, states.STARTED, request=request)
+            try:
+                self.backend.store_result(request.id, told, states.STARTED, request=request)
+            except SoftTimeLimitExceeded:
+                raise
+            except Exception as error:
+                logger.warning("task %s: that it has started could not be told: %r", request.id, error)
         if not plan.interruptible:
             return self._body()(*args, **kwargs)
         try:
