@@ -26,6 +26,7 @@ from balancer.errors import CheckpointError, SettingError, StoreError
 from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
 from workers import identity, interrupt, leaving
+from workers.callbacks import name_callbacks
 from workers.finish import Plan, claimed
 from workers.header import read_header
 from workers.results import careful
@@ -173,6 +174,7 @@ class BalancedMixin:
             header=header,
             token=header.claim,
         )
+        name_callbacks(request)
         plan = Plan.of(self, settings, fence.connection)
         if run.token:
             return claimed(self, run, raw, plan, lambda: self._claimed(plan, args, kwargs))
