@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from pathlib import Path
 from typing import Any, Final
 
 from billiard.exceptions import WorkerLostError
@@ -31,20 +32,21 @@ _KILLED: Final = re.compile(r"signal 9\b")
 
 
 class MemoryWatch:
-    """The kernel's count at the last two reports of this worker."""
+    """The kernel's count at the last two reports of this worker; `root` is the root of the file system."""
 
     current: MemoryWatch | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
         self._seen: deque[int | None] = deque(maxlen=2)
 
     def note(self) -> None:
         """At each report."""
-        self._seen.append(oom.kills())
+        self._seen.append(oom.kills(self._root))
 
     def rose(self) -> bool:
         """Whether memory ran out since the report before the last."""
-        before, now = (self._seen[0] if self._seen else None), oom.kills()
+        before, now = (self._seen[0] if self._seen else None), oom.kills(self._root)
         return before is not None and now is not None and now > before
 
 

@@ -20,9 +20,11 @@ from redis.exceptions import RedisError
 from balancer.errors import BalancerError, ProcessLostError
 from workers.header import read_header
 from workers.leaving import RefusedDelivery
+from workers.out_of_memory import sent_where_memory_is
 from workers.pulse import Pulse
 from workers.receipts import BalancedQoS, receipt_of
 from workers.run import finished_document
+from workers.set_aside import set_aside
 from workers.task import delivery_of, fence_of
 
 logger = get_logger(__name__)
@@ -80,8 +82,11 @@ class BalancedRequest(Request):  # type: ignore[misc]
         if isinstance(error, TimeLimitExceeded) and self._keeps_its_end():
             return None
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt | Terminated):
-            losses = self._release(error)
             stopped = self._already_cancelled or self._already_revoked
+            if not stopped and sent_where_memory_is(self, error):
+                self.hand_over()
+                return None
+            losses = self._release(error)
             if losses >= LOSSES and not stopped and self._close() == "closed":
                 exc_info, return_ok = self._lost_for_good(losses, error), False
         return super().on_failure(exc_info, send_failed_event, return_ok)
@@ -126,11 +131,10 @@ class BalancedRequest(Request):  # type: ignore[misc]
 
     def _lost_for_good(self, losses: int, error: BaseException) -> ExceptionInfo:
         """A task that takes its process with it each time fails, so that it ends its round."""
+        reason = f"lost its process {losses} times without a checkpoint between; the last time: {error!r}"
+        set_aside(self, reason)
         try:
-            raise ProcessLostError(
-                f"task {self.name}[{self.id}] lost its process {losses} times without a checkpoint "
-                f"between; the last time: {error!r}"
-            ) from error
+            raise ProcessLostError(f"task {self.name}[{self.id}] {reason}") from error
         except ProcessLostError:
             return ExceptionInfo()
 

@@ -83,11 +83,11 @@ def test_a_worker_that_speaks_while_it_is_being_forgotten_stays(world: RedisWorl
     world.report(worker("a@host"))
     raw = world.client.hget(world.keys.workers, "a@host")
     keys = [world.keys.alive, world.keys.workers, world.keys.beats, world.keys.holds]
-    script = world.connection.script("forget_workers")
-    assert script(keys, [repr(world.client.time()[0] - 100.0), world.keys.held(""), "a@host", "a@host:1:1", raw]) == 0
+    script, held = world.connection.script("forget_workers"), world.keys.held("")
+    assert script(keys, [repr(world.client.time()[0] - 100.0), held, "a@host", "a@host:1:1", raw]) == 0
     world.client.zadd(world.keys.alive, {"a@host:1:1": 1.0})
     world.client.hset(world.keys.workers, "a@host", b"a later start of it")
-    assert script(keys, [repr(world.client.time()[0] - 100.0), world.keys.held(""), "a@host", "a@host:1:1", raw]) == 1
+    assert script(keys, [repr(world.client.time()[0] - 100.0), held, "a@host", "a@host:1:1", raw]) == 1
     assert world.client.hexists(world.keys.workers, "a@host")
 
 

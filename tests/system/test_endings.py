@@ -72,6 +72,8 @@ def test_a_task_that_exits_fails_once(
     assert starts(pools, result) == (5 if pool == "prefork" else 1)
     forgotten(pools, result)
     still_works(pools, tasks, pool)
+    kept = pools.client.hget(pools.keys.failed, result.id) or b""
+    assert (b"lost its process 5 times" in kept) == (pool == "prefork")
 
 
 @pytest.mark.parametrize("pool", POOLS)
