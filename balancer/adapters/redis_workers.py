@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from balancer.adapters import beat
+from balancer.adapters import beat, beat_rows
 from balancer.adapters.asides import aside
 from balancer.adapters.documents import Description, Holds, read_description, read_holds
 from balancer.errors import StoreError
@@ -122,11 +122,11 @@ class WorkerRegister:
     def _workers(self, fresh: list[tuple[bytes, Description, float]], reports: Reports,
                  asides: list[SetAside]) -> tuple[Worker, ...]:
         blank = beat.pack(Reading(), busy=0, loop_ticks=0, at=0.0)
-        rows, faults = beat.unpack_many([reports.beats.get(name, blank) for name, _, _ in fresh])
+        rows, faults = beat_rows.unpack_many([reports.beats.get(name, blank) for name, _, _ in fresh])
         for i, fault in faults.items():
             asides.append(aside(f"beat of {_text(fresh[i][0])}", fault.reason, fault.detail))
         busy, ticks = rows["busy"].tolist(), rows["loop_ticks"].tolist()
-        readings = beat.readings(rows)
+        readings = beat_rows.readings(rows)
         workers = []
         for i, (name, description, at) in enumerate(fresh):
             unreadable = i in faults and faults[i].whole

@@ -9,7 +9,7 @@ import numpy as np
 
 from balancer.decide.columns import fitness
 from balancer.decide.durations import seen_of
-from balancer.decide.order import admitted
+from balancer.decide.pull import admitted
 from balancer.decide.situation import Situation
 from balancer.model import Fleet, Needs, Order, Worker
 from balancer.routing import can_run, class_queue, direct_queue, is_direct_queue, strike_reason
