@@ -58,7 +58,12 @@ def careful(backend: Any) -> Any:
 
 
 def keep_failure(error: BaseException) -> bytes:
-    """What a run raised, as it is kept until the ack; empty when it is too long or cannot be."""
+    """What a run raised, as it is kept until the ack; empty when it is too long or cannot be.
+
+    A `MemoryError` is not kept: raised again, it would end the next worker as it ended this one.
+    """
+    if isinstance(error, MemoryError):
+        return b""
     try:
         plain: Any = get_pickleable_exception(error)
         kind = type(plain)
