@@ -27,6 +27,7 @@ from workers import identity, lease, leaving
 from workers.declared import may_be_repeated
 from workers.results import CarefulRedisBackend
 from workers.run import Run, answer, keep, patiently, through
+from workers.trial import await_turn
 
 logger = get_task_logger(__name__)
 
@@ -47,6 +48,8 @@ class Plan:
     #: It leaves its body when it is wanted elsewhere.
     interruptible: bool
     kept_limit: int
+    #: Deaths of workers after which a task is set aside.
+    deaths_limit: int
 
     @classmethod
     def of(cls, task: Any, settings: Settings, connection: Connection) -> Plan:
@@ -60,6 +63,7 @@ class Plan:
                 fused=bare and stores_beside(task.backend, connection),
                 interruptible=not main and may_be_repeated(task, settings),
                 kept_limit=settings.result_kept_limit,
+                deaths_limit=settings.deaths_limit,
             )
         return plan  # type: ignore[no-any-return]
 
@@ -90,6 +94,8 @@ def claimed(task: Any, run: Run, header: Mapping[str, Any], plan: Plan, body: Ca
     """
     if "kept" in header:
         return answer(run, header["kept"].encode())
+    if "suspect" in header:
+        await_turn(run, plan.deaths_limit)
     if "suspect" in header or plan.main:
         # A thread's turn comes long after its task was given to the pool.
         run.begin()

@@ -291,6 +291,28 @@ def test_a_neighbour_that_never_began_is_not_blamed(
     assert connection.client.hget(connection.keys.fence("t"), "deaths") == b"1"
 
 
+def test_two_suspects_run_one_after_the_other_on_one_worker(
+    connection: Connection, recovery: Recovery, live: Fence
+) -> None:
+    keys, script = connection.keys, connection.script("trial")
+    tokens = {}
+    for name in ("t", "u"):
+        tokens[name] = live.claim(deliver(connection, name, instance=LIVE), started(name), nonce=name).token
+        connection.client.hset(keys.fence(name), "deaths", "2")
+
+    def may_begin(name: str) -> bool:
+        args = [tokens[name], name, 2, keys.fence(""), 100]
+        return bool(script([keys.fence(name), keys.ours("trial", LIVE)], args))
+
+    assert may_begin("t") is True
+    assert may_begin("t") is True
+    assert may_begin("u") is False
+    live.commit("t", tokens["t"], finished("t"), finished("t", "stale"), end="done")
+    assert may_begin("u") is True
+    connection.client.hset(keys.fence("t"), mapping={"deaths": "1", "state": "run"})
+    assert may_begin("t") is True
+
+
 def test_forgetting_a_worker_leaves_it_to_be_recovered(connection: Connection, recovery: Recovery) -> None:
     deliver(connection, "t", instance=LIVE)
     keys = connection.keys

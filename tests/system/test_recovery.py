@@ -75,7 +75,7 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_its_neighbours_finish(
     names = ("a", "b", "c", "d")
     start(empty, *names, scheme="balanced-redis", slots=2, prefetch=2)
     empty.ready(*names)
-    killer = tasks.poison.delay()
+    beside, killer = tasks.gate.delay("beside"), tasks.poison.delay()
     neighbours = [tasks.step.delay(0, 4) for _ in range(6)]
     member = chord([tasks.add.s(1), tasks.add.s(2)])(tasks.total.s())
     with pytest.raises(Exception, match="workers died while they ran it"):
@@ -86,6 +86,9 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_its_neighbours_finish(
     assert empty.ledger.llen(f"started:{killer.id}") == 3
     said = empty.command("failed")
     assert killer.id in said
+    assert beside.id not in said
+    empty.ledger.set("open:beside", "1")
+    assert beside.get(timeout=30) == "beside"
     assert "tests.poison" in said
     empty.ledger.set("cured", "1")
     assert "back in" in empty.command("resend", killer.id)
