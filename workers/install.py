@@ -38,6 +38,7 @@ def install(app: Celery) -> Celery:
     app.balancer_installed = True
     import workers.handover
     import workers.preempt  # noqa: F401  both register their control commands
+    from workers.drain import HandOn
 
     app.user_options["worker"].add(
         click.Option(
@@ -47,7 +48,7 @@ def install(app: Celery) -> Celery:
             "[,label=value…]",
         )
     )
-    app.steps["consumer"].update((Pulse, Reporter, Receiving))
+    app.steps["consumer"].update((HandOn, Pulse, Reporter, Receiving))
     beat_program.install_beat(app)
     tasks.register(app)
     if app.configured:

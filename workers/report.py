@@ -159,7 +159,9 @@ class Report:
         self.listeners.lanes(self.follower.servable())
 
     def _health(self) -> str:
-        if self.follower.view.health == "draining" or Pulse.current is None:
+        if self.follower.view.draining:
+            return "draining"
+        if Pulse.current is None:
             return self.follower.view.health
         return self._memory.watch.health(Pulse.current.ticks, self.consumer)
 

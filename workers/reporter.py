@@ -142,7 +142,10 @@ def serve_soon(consumer: Any, lanes: list[str]) -> None:
 
 
 def serve(consumer: Any, queue: str) -> None:
-    """Consume from a queue that is reached through the default exchange; does nothing if it does."""
+    """Consume from a queue that is reached through the default exchange; does nothing if it does, and in
+    a worker that drains."""
+    if LaneFollower.current is not None and LaneFollower.current.view.draining:
+        return
     if queue not in consumer.app.amqp.queues:
         consumer.app.amqp.queues.add(plain_queue(queue))
     if consumer.task_consumer is not None and not consumer.task_consumer.consuming_from(queue):

@@ -159,7 +159,7 @@ def test_a_redis_that_does_not_answer_leaves_every_lane(connection: Connection) 
 
 
 def test_a_draining_worker_asks_for_nothing(follower: LaneFollower) -> None:
-    follower.view.health = "draining"
+    follower.view.draining = True
     assert follower.arrange([A, "celery", *OWN]) == []
 
 
