@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -33,7 +34,9 @@ def main() -> int:
     for seed in options.seeds:
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
             logs = (options.keep or Path(folder)) / f"seed-{seed}"
-            logs.mkdir(parents=True, exist_ok=True)
+            # A journal of an earlier run would be read as this one's.
+            shutil.rmtree(logs, ignore_errors=True)
+            logs.mkdir(parents=True)
             one = run(
                 Options(
                     seed=seed,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Final
@@ -94,12 +95,12 @@ def reached(raw: bytes | None, end: End) -> str:
     return "right" if right else "wrong"
 
 
-def culprits(open_tasks: dict[str, tuple[Call, End]]) -> list[str]:
-    """Of the tasks that did not end, those that wait for no other."""
+def culprits(open_tasks: dict[str, tuple[Call, End]], wrong: Container[str]) -> list[str]:
+    """Of the tasks that did not end, those that wait for no other, nor for one that ended wrongly."""
     return [
         task_id
         for task_id, (call, _) in open_tasks.items()
-        if not any(before in open_tasks for before in call.before.get(task_id, ()))
+        if not any(before in open_tasks or before in wrong for before in call.before.get(task_id, ()))
     ]
 
 
