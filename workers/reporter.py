@@ -29,6 +29,7 @@ from workers.publish import plain_queue
 from workers.pulse import Pulse
 from workers.recovery import Errands
 from workers.report import Listeners, Report
+from workers.visibility import timeout_of
 
 logger = get_logger(__name__)
 
@@ -118,6 +119,7 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
             "running": [task.task_id for task in running],
             "reserved": [task.task_id for task in reserved],
             "health": follower.view.health,
+            "visibility_timeout": timeout_of(self.report.consumer),
         }
 
 
@@ -152,9 +154,14 @@ def serve(consumer: Any, queue: str) -> None:
         consumer.add_task_queue(queue)
 
 
+def is_closed(channel: Any) -> bool:
+    """Whether a channel's connection is lost and closed; the next report finds the new one."""
+    return channel is None or getattr(channel.connection, "client", None) is None
+
+
 def serve_lanes(consumer: Any, lanes: list[str]) -> None:
     """Consume from exactly these lanes, beside the queues that are no lanes. On the event loop."""
-    if consumer.task_consumer is None:
+    if consumer.task_consumer is None or is_closed(consumer.task_consumer.channel):
         return
     for queue in lanes:
         serve(consumer, queue)

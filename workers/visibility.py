@@ -67,6 +67,12 @@ class Visibility:
             logger.warning("workers could not be asked for their queues", exc_info=True)
 
 
+def timeout_of(consumer: Any) -> float | None:
+    """The visibility timeout (s) by which this worker gives back what was held too long."""
+    channel = getattr(consumer.task_consumer, "channel", None)
+    return None if channel is None else float(channel.qos.visibility_timeout)
+
+
 def set_timeout(consumer: Any, seconds: float | None) -> None:
     """Give every channel of the worker's connection this visibility timeout; `None`: the broker's own.
 
