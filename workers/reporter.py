@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from celery import bootsteps
 from celery.utils.log import get_logger
@@ -28,10 +28,14 @@ from workers.lanes import LaneFollower
 from workers.publish import plain_queue
 from workers.pulse import Pulse
 from workers.recovery import Errands
+from workers.renewal import due
 from workers.report import Listeners, Report
 from workers.visibility import timeout_of
 
 logger = get_logger(__name__)
+
+#: A visibility timeout that no worker's broker options go below without a word to the balancer (s).
+BROKERS_TIMEOUT_S: Final = 60.0
 
 
 class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -100,6 +104,11 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
                 ttl_s=self.settings.heartbeat_ttl,
                 lanes=partial(serve_soon, consumer),
                 told=Errands(consumer, connection, self.settings).run,
+                renewed=partial(
+                    due,
+                    timeout_s=self.settings.visibility_timeout or BROKERS_TIMEOUT_S,
+                    interval_s=self.settings.heartbeat_interval,
+                ),
             ),
         )
 
