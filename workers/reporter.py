@@ -34,8 +34,8 @@ from workers.visibility import timeout_of
 
 logger = get_logger(__name__)
 
-#: A visibility timeout that no worker's broker options go below without a word to the balancer (s).
-BROKERS_TIMEOUT_S: Final = 60.0
+#: kombu's visibility timeout where nobody sets one (s).
+BROKERS_TIMEOUT_S: Final = 3600.0
 
 
 class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -106,11 +106,17 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
                 told=Errands(consumer, connection, self.settings).run,
                 renewed=partial(
                     due,
-                    timeout_s=self.settings.visibility_timeout or BROKERS_TIMEOUT_S,
+                    timeout_s=self._visibility_timeout(consumer),
                     interval_s=self.settings.heartbeat_interval,
                 ),
             ),
         )
+
+    def _visibility_timeout(self, consumer: Any) -> float:
+        """The shortest visibility timeout (s) that a worker which is set like this one may come to follow."""
+        options = consumer.app.conf.broker_transport_options or {}
+        known = (self.settings.visibility_timeout, options.get("visibility_timeout"), BROKERS_TIMEOUT_S)
+        return min(float(seconds) for seconds in known if seconds)
 
     def status(self) -> dict[str, Any]:
         """What this worker is, follows and holds, for `celery inspect balancer_status`."""
