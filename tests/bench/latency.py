@@ -35,7 +35,7 @@ SERIES: Final = {
     "from_stock_publisher": ("ours", "ours_on_stock"),
 }
 
-WORKER: Final = (*"worker -P prefork -c 1 -l warning".split(), "--without-mingle", "--without-gossip")
+WORKER: Final = ("worker", "-P", "prefork", "-c", "1", "-l", "error", "--without-mingle", "--without-gossip")
 
 
 @contextmanager
