@@ -245,8 +245,10 @@ def _documents(one: Judged, instance: str, losses: str) -> tuple[str | bytes, st
     if action in ("answer", "plain"):
         return held.again_in(one.queue), _recovered(held, instance, one.queue)
     if action == "aside":
-        reason = (f"{one.verdict.deaths} workers died while they ran it, the last of them {instance}, "
-                  "without a checkpoint between")
+        deaths = one.verdict.deaths
+        reason = f"the worker that ran it died ({instance})" if deaths == 1 else (
+            f"{deaths} workers died while they ran it, the last of them {instance}, "
+            "without a checkpoint between")
         document = failed_document(held, queue=one.queue, reason=reason,
                                    history=losses.split("\n"))
         return document, event_document(
