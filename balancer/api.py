@@ -66,6 +66,8 @@ def undo_cancel(app: Celery, task_ids: Iterable[str]) -> dict[str, str]:
 
 
 def _running(where: Celery | AdaptiveLoadBalancer) -> AdaptiveLoadBalancer | None:
+    from balancer.loop import AdaptiveLoadBalancer
+
     return where if isinstance(where, AdaptiveLoadBalancer) else running_balancer(where)
 
 
