@@ -18,6 +18,7 @@ from balancer.adapters.redis_connection import Connection
 from balancer.recovery import FleetRecovery
 from balancer.settings import Settings
 from workers import held
+from workers.beside import Beside
 from workers.out_of_memory import MemoryWatch
 from workers.pulse import Pulse
 from workers.visibility import Visibility
@@ -32,6 +33,7 @@ class Errands:
         self._consumer = consumer
         self._connection = connection
         self._recovery = FleetRecovery(consumer.app, connection, settings)
+        self._recovering = Beside("recovery")
         self._visibility = Visibility(consumer.app, connection, settings)
         self._revision = b""
         MemoryWatch.current = self._memory = MemoryWatch()
@@ -43,7 +45,7 @@ class Errands:
             self._end_cancelled()
             self._revision = told.cancelled_revision
         if told.dead or told.untold:
-            self._recovery.act(told.untold, told.dead)
+            self._recovering.run(self._recovery.act, told.untold, told.dead)
         self._visibility.tend(self._consumer)
 
     def _end_cancelled(self) -> None:

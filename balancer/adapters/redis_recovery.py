@@ -108,25 +108,29 @@ class Recovery:
                    lock: str) -> Tally:
         tally, until = Tally(), time.monotonic() + budget_s
         served = ServedQueues(self.connection, self._ttl_s)
-        tags = self._in_order(instance, set(known))
+        tags = self._in_order(instance, set(known), lock)
         for start in range(0, len(tags), BATCH):
             batch = tags[start:start + BATCH]
             if time.monotonic() > until:
                 tally.left = len(tags) - start
                 break
-            if lock:
-                self.connection.client.pexpire(lock, round(LOCK_S * 1000))
+            self._renew(lock)
             if not self._batch(instance, batch, died, served, tally):
                 break
         return tally
 
-    def _in_order(self, instance: str, known: set[str]) -> list[str]:
+    def _renew(self, lock: str) -> None:
+        if lock:
+            self.connection.client.pexpire(lock, round(LOCK_S * 1000))
+
+    def _in_order(self, instance: str, known: set[str], lock: str) -> list[str]:
         """The tags to give back, what is to run first at the end: it is pushed last, to the front."""
         keys, client = self.connection.keys, self.connection.client
         tags = [tag for tag in (raw.decode() for raw in client.smembers(keys.held(instance)))
                 if tag not in known]
         placed: list[tuple[bool, float, str]] = []
         for start in range(0, len(tags), PAGE):
+            self._renew(lock)
             for one in self._read(tags[start:start + PAGE]):
                 at = one.held.published_at if one.held is not None else 0.0
                 placed.append((not one.fence.started, at, one.tag))

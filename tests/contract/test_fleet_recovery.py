@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +19,11 @@ from balancer.recovery import FleetRecovery
 
 DEAD = "dead:1:1"
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Call to deprecated setex"),
-    # A result object of Celery's that is collected when the test's connections are gone.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 
 
 @pytest.fixture
-def app(redis_url: str) -> Celery:
+def app(redis_url: str) -> Iterator[Celery]:
     made = Celery("recovered", broker=redis_url, backend=redis_url)
     made.conf.update(balancer_db_path="", balancer_deaths_limit=1)
 
@@ -35,7 +33,9 @@ def app(redis_url: str) -> Celery:
     @made.task(shared=False, name="proj.told")
     def told(task_id: Any) -> None: ...
 
-    return made
+    yield made
+    # While the server is there: a result object of Celery's speaks to it when it goes.
+    gc.collect()
 
 
 @pytest.fixture
