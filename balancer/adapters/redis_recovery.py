@@ -61,6 +61,13 @@ class Judged:
     verdict: Verdict
     queue: str = ""
 
+    @property
+    def read(self) -> str:
+        """The fence, for the script to compare; without one, whether others are to be asked for the tag."""
+        if self.held is not None and not self.held.balanced:
+            return "ask" if self.held.redelivered else ""
+        return self.fence.compared
+
     def losses(self, instance: str) -> str:
         """The workers that died of it so far, a line each; the last ones where there were many."""
         if str(self.verdict.deaths) == (self.fence.deaths or "0"):
@@ -219,7 +226,7 @@ class Recovery:
             script_keys += [keys.fence(task_id), target, keys.want(task_id)]
             losses = one.losses(instance)
             document, event = _documents(one, instance, losses)
-            args += [one.tag, one.verdict.action, one.fence.compared, task_id,
+            args += [one.tag, one.verdict.action, one.read, task_id,
                      held.delivery.next_generation() if held is not None else "", one.verdict.deaths,
                      losses, document, event]
         return [answer.decode() for answer in self.connection.script("recover")(script_keys, args)]
