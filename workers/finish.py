@@ -105,12 +105,17 @@ def claimed(task: Any, run: Run, header: Mapping[str, Any], plan: Plan, body: Ca
     request = run.request
     if not plan.bare or request.callbacks or request.chain or request.chord or signals.task_success.receivers:
         run.commit("success", kept=keep(value, task.serializer, plan.kept_limit))
-    elif get_actual_ignore_result(task, request) or type(task.backend) is DisabledBackend:
+    elif stores_nothing(task, request):
         if any_listens(signals.task_postrun, task):
             run.commit("success", end="done")
     elif not (plan.fused and store(task.backend, run, value, plan)):
         run.commit("success", kept=keep(value, task.serializer, plan.kept_limit))
     return value
+
+
+def stores_nothing(task: Any, request: Any) -> bool:
+    """Whether a task leaves no result: then its ack may be its commit."""
+    return bool(get_actual_ignore_result(task, request)) or type(task.backend) is DisabledBackend
 
 
 def any_listens(signal: Any, task: Any) -> bool:

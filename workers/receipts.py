@@ -34,6 +34,9 @@ logger = get_logger(__name__)
 #: Verdicts with which a copy of a message is not delivered any further.
 REFUSED: Final = ("held", "stale", "done")
 
+#: What an ack tells where the run's process has stored its end: it is never the commit then.
+STORED: Final = "stored"
+
 #: What of the header is the publisher's; the rest is said in a worker and means nothing elsewhere.
 PUBLISHED: Final = ("at", "v", "profile", "size", "epoch")
 
@@ -44,7 +47,7 @@ class Receipt:
 
     task_id: str
     token: str
-    #: What the ack tells when it commits the run: the document of a `RunFinished`.
+    #: What the ack tells when it commits the run: the document of a `RunFinished`; or `STORED`.
     event: str = ""
     #: The fence refused the run: its ack commits nothing.
     refused: bool = False

@@ -18,11 +18,12 @@ from kombu.transport.virtual import QoS
 from redis.exceptions import RedisError
 
 from balancer.errors import BalancerError, ProcessLostError
+from workers.finish import stores_nothing
 from workers.header import read_header
 from workers.leaving import RefusedDelivery
 from workers.out_of_memory import sent_where_memory_is
 from workers.pulse import Pulse
-from workers.receipts import BalancedQoS, receipt_of
+from workers.receipts import STORED, BalancedQoS, receipt_of
 from workers.run import finished_document
 from workers.set_aside import set_aside
 from workers.task import delivery_of, fence_of
@@ -31,6 +32,9 @@ logger = get_logger(__name__)
 
 #: Losses of its process in a row, without a checkpoint between, after which a task is given up.
 LOSSES: Final = 5
+
+#: Errors of runs that their own process could not tell the end of.
+ENDED_OUTSIDE: Final = (TimeLimitExceeded, WorkerLostError, SystemExit, KeyboardInterrupt, Terminated)
 
 
 class BalancedRequest(Request):  # type: ignore[misc]
@@ -41,6 +45,8 @@ class BalancedRequest(Request):  # type: ignore[misc]
     acknowledged: bool = False
     #: It does not end by success: what its ack ends has been told.
     _failed = False
+    #: The process that ran it has told the fence and the backend of its end.
+    _stored = True
     #: What the fence said when the hard time limit was over.
     _limit: str | None = None
 
@@ -62,11 +68,12 @@ class BalancedRequest(Request):  # type: ignore[misc]
         self._forget()
 
     def acknowledge(self) -> None:
-        if not self._failed and not self.acknowledged:
-            receipt = receipt_of(self.message)
-            if receipt is not None:
-                # Told where the ack commits the run: nothing has told of its end before.
-                receipt.event = self._finished()
+        receipt = None if self.acknowledged else receipt_of(self.message)
+        if receipt is not None and not self._failed and stores_nothing(self.task, self._context):
+            # Told where the ack commits the run: nothing has told of its end before.
+            receipt.event = self._finished()
+        elif receipt is not None and self._stored:
+            receipt.event = STORED
         super().acknowledge()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
@@ -79,6 +86,7 @@ class BalancedRequest(Request):  # type: ignore[misc]
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, RefusedDelivery):
             return self._refused(error)
+        self._stored = not isinstance(error, ENDED_OUTSIDE)
         if isinstance(error, TimeLimitExceeded) and self._keeps_its_end():
             return None
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt | Terminated):
@@ -93,11 +101,12 @@ class BalancedRequest(Request):  # type: ignore[misc]
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         self._failed = self._failed or not soft
+        self._stored = self._stored and soft
         if soft or not self._keeps_its_end():
             super().on_timeout(soft, timeout)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        self._failed = True
+        self._failed, self._stored = True, False
         super()._announce_revoked(reason, terminated, signum, expired)
         self._close()
 

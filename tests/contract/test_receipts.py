@@ -18,7 +18,7 @@ from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.model import HandedOver, RunFinished, RunStarted
 from balancer.settings import from_sources
 from workers import BalancedTask, lease
-from workers.receipts import BalancedQoS, Receiver
+from workers.receipts import STORED, BalancedQoS, Receiver
 from workers.run import finished_document
 
 OWNER, OTHER = "w:1:1", "x:2:2"
@@ -398,3 +398,19 @@ def test_a_lease_vouches_until_its_reports_are_too_far_apart() -> None:
     assert not one.vouches(0)
     one.beat(now)
     assert (one.lapses(), one.vouches(0), one.vouches(1)) == (1, False, True)
+
+
+def test_an_ack_of_what_redis_has_forgotten_lets_it_run_again(app: Celery, desk: Desk) -> None:
+    """A failover lost the end that the run's process had stored; the ack must not stand for it."""
+    publish(app)
+    message = desk.take()
+    tag = message.delivery_tag
+    desk.qos.receipts[tag].event = STORED
+    arguments = desk.qos.ack_arguments(tag)
+    assert arguments is not None
+    for _ in range(2):
+        assert desk.receiver.line.run("ack", *arguments) == 2
+        assert (desk.state(), desk.state("owner"), desk.held()) == ("free", "", set())
+        assert desk.client.zscore(desk.keys.unacked_index, tag) == 0
+        assert desk.client.hexists(desk.keys.unacked, tag)
+    assert desk.events() == []
