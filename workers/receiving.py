@@ -29,6 +29,10 @@ logger = get_logger(__name__)
 KNOWN: Final = ("5.7.",)
 
 
+#: How a worker publishes callbacks and retries while the broker is away; a client gives up sooner.
+PATIENT: Final = {"max_retries": 12, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
+
+
 class Receiving(bootsteps.StartStopStep):  # type: ignore[misc]
     """Puts our QoS on the worker's channel, again after each lost connection."""
 
@@ -39,6 +43,9 @@ class Receiving(bootsteps.StartStopStep):  # type: ignore[misc]
         self.settings = wiring.settings_of(consumer.app)
         # Before the pool starts, so that its processes inherit it.
         lease.Lease.current = lease.Lease(self.settings.heartbeat_ttl)
+        if not consumer.app.conf.value_set_for("task_publish_retry_policy"):
+            # A next link that cannot be published fails its task; a Redis that restarts takes seconds.
+            consumer.app.conf.task_publish_retry_policy = PATIENT
         Receiver.current = None
         # What is here now stays as it is for good: left to the collector, each process of the pool would
         # write into every page of it, and so get a copy of its own.

@@ -148,8 +148,9 @@ class BalancedMixin:
 
     @property
     def backend(self) -> Any:
-        """As `Task.backend`; what a late run says of itself there cannot unsay an end."""
-        return careful(self.app.backend if self._backend is None else self._backend)
+        """As `Task.backend`; in a worker it waits for a Redis that is away, and unsays no end."""
+        backend = self.app.backend if self._backend is None else self._backend
+        return careful(backend) if identity.worker_name() else backend
 
     @backend.setter
     def backend(self, value: Any) -> None:
