@@ -45,6 +45,8 @@ class Plan:
     fused: bool
     #: The worker's main process runs it (threads, gevent, solo).
     main: bool
+    #: Its client is told when its body begins.
+    tracks: bool
     #: It leaves its body when it is wanted elsewhere.
     interruptible: bool
     kept_limit: int
@@ -56,10 +58,11 @@ class Plan:
         plan = task.__dict__.get("balancer_plan")
         if plan is None:
             bare = not (task_has_custom(task, "on_success") or task_has_custom(task, "after_return"))
-            main = identity.in_main_process()
+            main, tracks = identity.in_main_process(), task.declared_track_started
             plan = task.balancer_plan = cls(
                 bare=bare,
                 main=main,
+                tracks=bool(task.app.conf.task_track_started if tracks is None else tracks),
                 fused=bare and stores_beside(task.backend, connection),
                 interruptible=not main and may_be_repeated(task, settings),
                 kept_limit=settings.result_kept_limit,
@@ -101,12 +104,14 @@ def claimed(task: Any, run: Run, header: Mapping[str, Any], plan: Plan, body: Ca
         run.begin()
     elif not lease.vouches(header.get("lapses")):
         run.require(lambda: run.fence.holds(run.task_id, run.token))
-    value = through(run, body)
     request = run.request
+    # Asked before the body, which may change it: the worker, whose ack is to commit, does not hear of that.
+    silent = stores_nothing(task, request)
+    value = through(run, body)
     if not plan.bare or request.callbacks or request.chain or request.chord or signals.task_success.receivers:
         run.commit("success", kept=keep(value, task.serializer, plan.kept_limit))
-    elif stores_nothing(task, request):
-        if any_listens(signals.task_postrun, task):
+    elif silent or stores_nothing(task, request):
+        if not silent or any_listens(signals.task_postrun, task):
             run.commit("success", end="done")
     elif not (plan.fused and store(task.backend, run, value, plan)):
         run.commit("success", kept=keep(value, task.serializer, plan.kept_limit))

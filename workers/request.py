@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.backends.base import DisabledBackend
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -18,7 +19,6 @@ from kombu.transport.virtual import QoS
 from redis.exceptions import RedisError
 
 from balancer.errors import BalancerError, ProcessLostError
-from workers.finish import stores_nothing
 from workers.header import read_header
 from workers.leaving import RefusedDelivery
 from workers.out_of_memory import sent_where_memory_is
@@ -26,15 +26,17 @@ from workers.pulse import Pulse
 from workers.receipts import STORED, BalancedQoS, receipt_of
 from workers.run import finished_document
 from workers.set_aside import set_aside
-from workers.task import delivery_of, fence_of
+from workers.task import BalancedMixin, delivery_of, fence_of
 
 logger = get_logger(__name__)
 
 #: Losses of its process in a row, without a checkpoint between, after which a task is given up.
 LOSSES: Final = 5
 
-#: Errors of runs that their own process could not tell the end of.
-ENDED_OUTSIDE: Final = (TimeLimitExceeded, WorkerLostError, SystemExit, KeyboardInterrupt, Terminated)
+
+def commits(task: Any) -> bool:
+    """Whether a run of this task has told the fence of its end; a `__call__` of its own may pass it by."""
+    return type(task).__call__ is BalancedMixin.__call__
 
 
 class BalancedRequest(Request):  # type: ignore[misc]
@@ -45,8 +47,6 @@ class BalancedRequest(Request):  # type: ignore[misc]
     acknowledged: bool = False
     #: It does not end by success: what its ack ends has been told.
     _failed = False
-    #: The process that ran it has told the fence and the backend of its end.
-    _stored = True
     #: What the fence said when the hard time limit was over.
     _limit: str | None = None
 
@@ -68,11 +68,12 @@ class BalancedRequest(Request):  # type: ignore[misc]
         self._forget()
 
     def acknowledge(self) -> None:
-        receipt = None if self.acknowledged else receipt_of(self.message)
-        if receipt is not None and not self._failed and stores_nothing(self.task, self._context):
+        receipt = None if self._failed or self.acknowledged else receipt_of(self.message)
+        if receipt is not None and (self._ignore_result or type(self.task.backend) is DisabledBackend):
             # Told where the ack commits the run: nothing has told of its end before.
             receipt.event = self._finished()
-        elif receipt is not None and self._stored:
+        elif receipt is not None and not self.delivery_info["redelivered"] and commits(self.task):
+            # Celery may take a redelivery for done by its result alone, and run nothing.
             receipt.event = STORED
         super().acknowledge()
 
@@ -86,7 +87,6 @@ class BalancedRequest(Request):  # type: ignore[misc]
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, RefusedDelivery):
             return self._refused(error)
-        self._stored = not isinstance(error, ENDED_OUTSIDE)
         if isinstance(error, TimeLimitExceeded) and self._keeps_its_end():
             return None
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt | Terminated):
@@ -101,12 +101,11 @@ class BalancedRequest(Request):  # type: ignore[misc]
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         self._failed = self._failed or not soft
-        self._stored = self._stored and soft
         if soft or not self._keeps_its_end():
             super().on_timeout(soft, timeout)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        self._failed, self._stored = True, False
+        self._failed = True
         super()._announce_revoked(reason, terminated, signum, expired)
         self._close()
 
