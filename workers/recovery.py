@@ -89,6 +89,9 @@ def end_cancelled(consumer: Any, task_id: str, reason: str) -> None:
         request.terminate(consumer.pool)
         return
     request._announce_revoked(reason or "cancelled", False, None, False)
+    if hasattr(request, "handed_over"):
+        # Its timer or its turn comes all the same: then it is dropped, as what was handed over is.
+        request.handed_over = True
     if stops:
         # Should it be on its way to a pool process already, that ends when it accepts the task.
         request._terminate_on_ack = consumer.pool, None
