@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,18 @@ def main() -> None:
     module = import_module(sys.argv[1])
     # Children are reaped by the system; each gets the default back before Celery starts its pool.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    born: list[int] = []
     for line in sys.stdin:
         wish = json.loads(line)
         pid = os.fork()
         if pid == 0:
             become(module, wish)
+        born.append(pid)
         print(pid, flush=True)
+    # Whoever asked for them has gone, or is done with them.
+    for pid in born:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def become(module: Any, wish: dict[str, Any]) -> None:

@@ -59,6 +59,13 @@ class Verdict:
     tasks_per_s: float = 0.0
     stories: dict[str, list[str]] = field(default_factory=dict)
 
+    @classmethod
+    def read(cls, document: str) -> Verdict:
+        """From what `document` wrote."""
+        said = json.loads(document)
+        counted = {name: Counter(value) for name, value in said.items() if isinstance(value, dict)}
+        return cls(**{**said, **counted, "stories": said["stories"]})
+
     @property
     def clean(self) -> bool:
         """Nothing lost but what the file blames on BRPOP, nothing ended twice, no value wrong."""
