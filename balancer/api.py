@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
-from balancer import cancelling, wiring
+from balancer import cancelling, draining, wiring
 from balancer.adapters import redis_events
 from balancer.model import Event, MetricsTold, TaskLeft
 from balancer.outside import checked_metrics
@@ -63,6 +63,16 @@ def cancel(app: Celery, task_ids: Iterable[str], *, reason: str = "") -> dict[st
 def undo_cancel(app: Celery, task_ids: Iterable[str]) -> dict[str, str]:
     """Let cancelled tasks run again; a word for each id: "undone", "unknown", or "refused"."""
     return {one.task_id: one.word for one in cancelling.undo(app, task_ids)}
+
+
+def drain(app: Celery, worker: str, *, wait_s: float = 600.0, stop: bool = True, queue: str = "") -> None:
+    """Have a worker take nothing new, hand on what it holds and, with `stop`, end (`balancer.draining`)."""
+    draining.drain(app, worker, wait_s=wait_s, stop=stop, queue=queue)
+
+
+def undo_drain(app: Celery, worker: str) -> None:
+    """Have a worker that drains take work again. Raises `BalancerError` when it does not answer."""
+    draining.undo(app, worker)
 
 
 def _running(where: Celery | AdaptiveLoadBalancer) -> AdaptiveLoadBalancer | None:

@@ -10,6 +10,9 @@ from balancer.model import Move, MoveKind, Score
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest
 
+#: What stands before the broker's URL, for the stock and for the balanced transport.
+SCHEMES = {"stock": "", "balanced": "balanced-"}
+
 
 def hand_over(app: Any) -> RedisHandOver:
     def command(name: str) -> Any:

@@ -15,7 +15,7 @@ from balancer.adapters.documents import read_holds
 from balancer.cli import balancer
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
-from tests.system.moving import starts
+from tests.system.moving import SCHEMES, starts
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -40,8 +40,9 @@ def staying(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def going(staying: FleetUnderTest, request: pytest.FixtureRequest) -> Iterator[str]:
     """A worker of its own for one test; its name."""
-    name = f"go-{request.node.name.removeprefix('test_')[:24].rstrip('_[]')}"
-    staying.worker(name, prefetch=6, BALANCER_PREEMPT_GRACE="0.5")
+    scheme = getattr(request, "param", SCHEMES["stock"])
+    name = f"go-{'balanced' if scheme else 'stock'}-{request.node.name.removeprefix('test_')[:20]}"
+    staying.worker(name, prefetch=6, BALANCER_PREEMPT_GRACE="0.5", BALANCER_TEST_SCHEME=scheme)
     staying.ready(name)
     yield name
     if staying.processes[name].poll() is None:
@@ -65,10 +66,11 @@ def has_ended(staying: FleetUnderTest, name: str) -> int:
     return int(staying.processes[name].returncode)
 
 
+@pytest.mark.parametrize("going", SCHEMES.values(), ids=SCHEMES.keys(), indirect=True)
 def test_everything_that_can_leave_leaves_and_the_worker_stops(
     staying: FleetUnderTest, tasks: ModuleType, leaving: ModuleType, going: str
 ) -> None:
-    running = on(going, leaving.long_step, "drain")
+    running = on(going, leaving.long_step, going)
     wait_until(lambda: staying.ledger.exists(f"saved:{running.id}"), f"it runs; {staying.said(going)}")
     reserved = on(going, tasks.add, 1)
     later = on(going, tasks.add, 2, countdown=3)
@@ -79,7 +81,7 @@ def test_everything_that_can_leave_leaves_and_the_worker_stops(
     said = drained(tasks, going, "--wait", "1")
     assert said.exit_code == 0, said.output
     assert has_ended(staying, going) == 0
-    staying.ledger.set("open:drain", 1)
+    staying.ledger.set(f"open:{going}", 1)
     assert (reserved.get(timeout=20), later.get(timeout=20)) == (1, 2)
     assert running.get(timeout=20) == 2
     for result in (running, reserved, later):
@@ -161,11 +163,12 @@ def test_a_worker_that_is_not_there_is_said_so(staying: FleetUnderTest, tasks: M
     assert draining.progress(tasks.app, "nobody@test") is None
 
 
+@pytest.mark.parametrize("going", SCHEMES.values(), ids=SCHEMES.keys(), indirect=True)
 def test_a_warm_stop_hands_on_what_waits_at_once(
     staying: FleetUnderTest, tasks: ModuleType, leaving: ModuleType, going: str
 ) -> None:
     """Kubernetes' way: SIGTERM. What waits does not wait for what runs, and is not run late."""
-    running = on(going, tasks.gate, "warm")
+    running = on(going, tasks.gate, going)
     wait_until(lambda: staying.runs_on(running.id, going), f"it runs; {staying.said(going)}")
     reserved = [on(going, tasks.add, number) for number in range(3)]
     for result in reserved:
@@ -174,8 +177,8 @@ def test_a_warm_stop_hands_on_what_waits_at_once(
     wait_until(lambda: all(r.ready() for r in reserved), "what waited runs elsewhere", 20)
     assert staying.processes[going].poll() is None
     assert [starts(staying, result.id) for result in reserved] == [["stay@test"]] * 3
-    staying.ledger.set("open:warm", 1)
-    assert running.get(timeout=20) == "warm"
+    staying.ledger.set(f"open:{going}", 1)
+    assert running.get(timeout=20) == going
     assert has_ended(staying, going) == 0
     staying.finished_once(running.id)
     assert starts(staying, running.id) == [f"{going}@test"]

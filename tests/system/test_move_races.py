@@ -1,4 +1,7 @@
-"""Moves that meet something else: another move, a retry, a revoke, a time limit, a death; on each pool."""
+"""Moves that meet something else: another move, a retry, a revoke, a time limit, a death; on each pool.
+
+On the balanced transport; `test_moves` and `test_races` move on the stock one.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from balancer.model import MoveKind
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
-from tests.system.moving import ask, hand_over, starts, told
+from tests.system.moving import SCHEMES, ask, hand_over, starts, told
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 #: So that the dead are found soon, and what will not go is killed soon.
 FAST = {
+    "BALANCER_TEST_SCHEME": SCHEMES["balanced"],
     "BALANCER_HEARTBEAT_TTL": "1.5",
     "BALANCER_HEARTBEAT_INTERVAL": "0.25",
     "BALANCER_PREEMPT_GRACE": "0.8",

@@ -11,7 +11,7 @@ import pytest
 
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
-from tests.system.moving import ask, starts, told
+from tests.system.moving import SCHEMES, ask, starts, told
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -24,13 +24,17 @@ def leaving(tasks: ModuleType) -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module")
-def pair(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUnderTest]:
+@pytest.fixture(scope="module", params=SCHEMES.values(), ids=SCHEMES.keys())
+def pair(
+    module_redis_url: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[FleetUnderTest]:
     """`a`, whose pool can be interrupted, and `t`, whose threads cannot."""
+    scheme = {"BALANCER_TEST_SCHEME": request.param}
     with fleet(module_redis_url, tmp_path_factory.mktemp("logs"), "tests.system.leaving_app") as under_test:
-        under_test.worker("a", BALANCER_PREEMPT_GRACE="0.5")
-        under_test.worker("b")
-        under_test.worker("t", pool="threads")
+        under_test.client.flushall()
+        under_test.worker("a", BALANCER_PREEMPT_GRACE="0.5", **scheme)
+        under_test.worker("b", **scheme)
+        under_test.worker("t", pool="threads", **scheme)
         under_test.ready("a", "b", "t")
         yield under_test
 
