@@ -115,6 +115,11 @@ class Keys:
         return self.ours("failed", "untold")
 
     @property
+    def silence(self) -> str:
+        """When somebody reported after nobody had for long: the others have a while to do so, too."""
+        return self.ours("silence")
+
+    @property
     def strangers(self) -> str:
         """What the last look for workers without the plug-in found."""
         return self.ours("strangers")

@@ -89,8 +89,8 @@ class Recovery:
     def dead(self) -> tuple[int, list[str]]:
         """How many clients are to be told of set-aside tasks, and who is gone and still holds something."""
         keys = self.connection.keys
-        untold, *gone = self.connection.script("dead")([keys.alive, keys.failed_untold],
-                                                       [keys.held(""), self._ttl_s])
+        untold, *gone = self.connection.script("dead")(
+            [keys.alive, keys.failed_untold, keys.silence], [keys.held(""), self._ttl_s])
         return int(untold), [instance.decode() for instance in gone]
 
     def recover(self, instance: str, *, budget_s: float = 10.0) -> Tally:

@@ -57,7 +57,7 @@ def die_with_what_waits(connection: Connection, queue: str = "celery") -> list[s
         delivery = Delivery(task_id=headers["id"], nesting=0, retries=0, epoch=0, tag=tag)
         client.hset(keys.fence(headers["id"]), mapping={
             "g": delivery.generation, "state": "run", "owner": DEAD, "tag": tag, "claim": "1.a"})
-    client.zadd(keys.alive, {DEAD: 1.0})
+    client.zadd(keys.alive, {DEAD: 1.0, "another:2:2": 1e12})
     return ids
 
 

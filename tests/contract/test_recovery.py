@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from balancer.adapters import redis_failed
+from balancer.adapters import redis_beats, redis_failed
 from balancer.adapters.documents import description_document, profile_document
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.adapters.redis_recovery import Recovery
 from balancer.model import Hardware, RunFinished, RunStarted, TaskProfile
 from balancer.routing import direct_queue, lane_queue
+from tests.waiting import wait_until
 from workers import trial
 from workers.header import Header
 from workers.run import Run
@@ -93,6 +94,23 @@ def test_the_dead_that_hold_something_are_found(connection: Connection, recovery
     assert recovery.dead() == (0, [])
     deliver(connection, "t")
     deliver(connection, "u", instance=LIVE)
+    assert recovery.dead() == (0, [DEAD])
+
+
+def test_after_an_outage_all_have_a_while_to_report_again(connection: Connection) -> None:
+    recovery = Recovery(connection, heartbeat_ttl_s=1, deaths_limit=3, fence_ttl_s=100)
+    keys, client = connection.keys, connection.client
+    client.zadd(keys.alive, {DEAD: now(connection) - 5, LIVE: now(connection) - 4})
+    deliver(connection, "t")
+
+    def report() -> tuple[str, ...]:
+        return redis_beats.publish(client, keys, name="live@h", instance=LIVE, beat=b"x", description=None,
+                                   holds=None, now=0.0, ttl_s=1).dead
+
+    assert report() == ()
+    assert recovery.dead() == (0, [])
+    assert report() == ()
+    wait_until(lambda: report() == (DEAD,), "who has not reported by then is dead", 3)
     assert recovery.dead() == (0, [DEAD])
 
 
@@ -329,6 +347,7 @@ def test_two_suspects_run_one_after_the_other_on_one_worker(
 def test_forgetting_a_worker_leaves_it_to_be_recovered(connection: Connection, recovery: Recovery) -> None:
     deliver(connection, "t", instance=LIVE)
     keys = connection.keys
+    connection.client.zadd(keys.alive, {"another:3:3": now(connection)})
     connection.script("forget_workers")([keys.alive, keys.workers, keys.beats, keys.holds],
                                         [1e15, keys.held(""), "live@h", LIVE, ""])
     assert recovery.dead() == (0, [LIVE])

@@ -1,7 +1,7 @@
 -- uses: dead
 -- Publish a worker's heartbeat: it is alive, its numbers, and what of it changed; learn who is gone.
 -- KEYS  1 alive  2 beats  3 workers  4 holds  5 unacked_index  6 revision of the cancelled tasks
---       7 failed tasks whose client was not told yet
+--       7 failed tasks whose client was not told yet  8 silence
 -- ARGV  1 worker name  2 instance  3 packed beat  4 description or ""  5 holds or ""
 --       6 the worker's clock  7 first part of the keys of held sets  8 age limit of a report (s)
 --       9… delivery tags it still holds
@@ -9,6 +9,7 @@
 --   told, instance that is gone and holds deliveries, …}
 -- Tags are renewed with XX, so that one that was acked meanwhile does not come back to life.
 local clock = redis.call('TIME')
+local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 redis.call('ZADD', KEYS[1], string.format('%d.%06d', clock[1], clock[2]), ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[4]) end
@@ -16,5 +17,6 @@ if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[1], ARGV[5]) end
 for i = 9, #ARGV do
   redis.call('ZADD', KEYS[5], 'XX', ARGV[6], ARGV[i])
 end
-local gone = dead(KEYS[1], ARGV[7], tonumber(ARGV[8]), clock[1] + clock[2] / 1000000)
+local now = clock[1] + clock[2] / 1000000
+local gone = dead(KEYS[1], ARGV[7], KEYS[8], tonumber(ARGV[8]), now, newest)
 return {clock[1], clock[2], redis.call('GET', KEYS[6]) or '', redis.call('SCARD', KEYS[7]), unpack(gone)}
