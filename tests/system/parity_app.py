@@ -2,7 +2,8 @@
 
 `PARITY_FLAVOUR` is "plain" or "balanced", `PARITY_SIGNALS` "1" to have receivers for the signals of
 a run too (a task that nobody listens to takes a shorter way to its end); `BALANCER_TEST_URL` is
-broker and backend, `BALANCER_TEST_LEDGER` the ledger, whose keys begin with `PARITY_NAME`.
+backend and, without `BALANCER_TEST_BROKER`, broker; `BALANCER_TEST_LEDGER` is the ledger, whose keys
+begin with `PARITY_NAME`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NAME = os.environ.get("PARITY_NAME", "parity")
 BALANCED = os.environ.get("PARITY_FLAVOUR") == "balanced"
 SIGNALS = os.environ.get("PARITY_SIGNALS") == "1"
 
-app = Celery("parity", broker=URL, backend=URL.replace("balanced-", ""))
+app = Celery("parity", broker=os.environ.get("BALANCER_TEST_BROKER") or URL, backend=URL)
 app.conf.update(
     broker_connection_retry_on_startup=True,
     accept_content=["json", "pickle"],
@@ -283,9 +284,15 @@ def inline(self: Any) -> Any:
 def asked(self: Any, *args: Any, **kwargs: Any) -> Any:
     """What a task can learn of its request."""
     request = self.request
-    seen = {key: value for key, value in vars(request).items() if not key.startswith("_") and key not in OURS}
-    seen["headers"] = {key: value for key, value in (request.headers or {}).items() if key not in OURS}
-    return json.loads(json.dumps(seen, default=repr))
+    fields = {key: value for key, value in vars(request).items() if not key.startswith("_")}
+    seen: dict[str, Any] = json.loads(json.dumps(fields, default=repr))
+    for key in OURS:
+        seen.pop(key, None)
+        seen["headers"] = {name: said for name, said in (seen["headers"] or {}).items() if name != key}
+    for callback in seen["callbacks"] or ():
+        # A balanced task's callbacks have their ids before its body begins.
+        callback["options"].pop("task_id", None)
+    return seen
 
 
 @task(name="parity.progress")

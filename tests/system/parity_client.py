@@ -20,7 +20,7 @@ from tests.system import parity_app
 from tests.system.parity_scenarios import Scenario, scenarios
 
 #: A scenario may take this long (s); then the outcome says for what it waited.
-LIMIT_S = 40
+LIMIT_S = 90
 
 #: Events that come in a fixed order: a retry is received, told and sent by three processes.
 ORDERED = (
@@ -113,7 +113,7 @@ class Turns:
         while self.running and time.monotonic() < until:
             for name in list(self.running):
                 self._turn(name)
-            threading.Event().wait(0.02)
+            threading.Event().wait(0.05)
         for name in self.running:
             self.outcomes[name] = f"waits for {self.waits[name]!r} after {LIMIT_S} s"
         return self.outcomes
@@ -225,7 +225,7 @@ def waits(predicate: Any, limit_s: float = 15) -> None:
     """Until it holds or the time is over: what is missing then will differ."""
     until = time.monotonic() + limit_s
     while not predicate() and time.monotonic() < until:
-        threading.Event().wait(0.02)
+        threading.Event().wait(0.05)
 
 
 def main(file: str, part: str = "prefork") -> None:

@@ -21,6 +21,7 @@ import pytest
 from balancer.adapters.embedded_redis import EmbeddedRedis
 from tests.system.fleet import FleetUnderTest, fleet
 from tests.system.parity_scenarios import scenarios
+from tests.system.resilience import broker_url
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -51,13 +52,19 @@ BALANCED = [
     Way(transport="redis", signals=True),
     Way(transport="redis", pool="threads", signals=True),
     Way(transport="redis", pool="solo"),
+    Way(transport="balanced-redis"),
+    Way(transport="balanced-redis", signals=True),
+    Way(transport="balanced-redis", pool="threads", signals=True),
+    Way(transport="balanced-redis", pool="solo"),
 ]
 WAYS = [*dict.fromkeys(way.plain for way in BALANCED), *BALANCED]
 
 
 def run(under_test: FleetUnderTest, way: Way, logs: Path, ledger: str) -> Any:
     """A worker and a client of this way; returns what the client wrote."""
+    scheme = "redis" if way.transport.startswith("plain") else way.transport
     environment = {
+        "BALANCER_TEST_BROKER": broker_url(under_test.url, scheme),
         "PARITY_FLAVOUR": "plain" if way.transport.startswith("plain") else "balanced",
         "PARITY_SIGNALS": str(int(way.signals)),
         "PARITY_NAME": str(way),
@@ -92,11 +99,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Way, Any]]:
         root = server.url.rsplit("/", 1)[0]
 
         def one(number: int, way: Way) -> Any:
-            scheme = "redis" if way.transport == "plain" else way.transport
-            url = root.replace("redis://", f"{scheme}://") + f"/{number}"
             folder = logs / str(way)
             folder.mkdir()
-            with fleet(url, folder, "tests.system.parity_app", f"{root}/15") as under_test:
+            with fleet(f"{root}/{number}", folder, "tests.system.parity_app", f"{root}/15") as under_test:
                 return run(under_test, way, logs, f"{root}/15")
 
         yield dict(zip(WAYS, threads.map(one, range(len(WAYS)), WAYS), strict=True))

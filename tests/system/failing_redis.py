@@ -1,0 +1,117 @@
+"""Redis servers that die: one with an append-only file, and a master with a replica under a Sentinel."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from redis.exceptions import RedisError
+
+from tests.contract.servers import free_port, server
+from tests.system.lasting_redis import LastingRedis
+from tests.waiting import wait_until
+
+#: The name of the master, as its Sentinel calls it.
+MASTER = "main"
+
+#: A master that is silent for so long is taken for dead (ms).
+DOWN_AFTER_MS = 1000
+
+
+class DyingRedis(LastingRedis):
+    """A server with an append-only file, killed with -9; `fsync` is its `appendfsync`."""
+
+    def __init__(self, folder: Path, fsync: str) -> None:
+        super().__init__(folder)
+        self.fsync = fsync
+
+    def start(self) -> None:
+        super().start()
+        with redis.Redis.from_url(self.url) as client:
+            client.config_set("appendfsync", self.fsync)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=20)
+        self._process = None
+
+    def written(self) -> int:
+        """Bytes of its file now."""
+        return self._file().stat().st_size
+
+    def forget(self, since: int) -> None:
+        """Cut its file off at a length it once had, as a machine that dies loses what it had not synced."""
+        with self._file().open("r+b") as stream:
+            stream.truncate(since)
+
+    def _file(self) -> Path:
+        return max(self.folder.glob("appendonlydir/*.incr.aof"))
+
+
+class Watched:
+    """A master and its replica under one Sentinel; `port` is the Sentinel's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = (free_port(), free_port())
+        self.port = free_port()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"sentinel://127.0.0.1:{self.port}/0"
+
+    def client(self, number: int) -> redis.Redis:
+        return redis.Redis(port=self.ports[number])
+
+    def master(self) -> int:
+        """Which of the two is the master now, by its own word; -1 where neither answers as one."""
+        for number in (0, 1):
+            try:
+                with self.client(number) as client:
+                    if client.role()[0] == b"master":  # type: ignore[index]
+                        return number
+            except (RedisError, OSError):
+                continue
+        return -1
+
+    def synced(self) -> bool:
+        with self.client(1) as client:
+            return bool(client.info("replication").get("master_link_status") == "up")
+
+    def kill_master(self) -> None:
+        """kill -9 of the first server."""
+        self.processes[0].kill()
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[Watched]:
+    """Both servers and the Sentinel, which watches them until the block ends."""
+    one = Watched(folder)
+    common = ["--save", "", "--bind", "127.0.0.1", "--dir", str(folder), "--repl-diskless-sync-delay", "0"]
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port {one.port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"sentinel monitor {MASTER} 127.0.0.1 {one.ports[0]} 1\n"
+        f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\n"
+        f"sentinel failover-timeout {MASTER} 5000\n"
+    )
+    replica = ["--replicaof", "127.0.0.1", str(one.ports[0])]
+    with (
+        server(one.ports[0], "--port", str(one.ports[0]), *common) as first,
+        server(one.ports[1], "--port", str(one.ports[1]), *common, *replica) as second,
+    ):
+        one.processes = [first, second]
+        wait_until(one.synced, "the replica follows")
+        with server(one.port, str(config), "--sentinel"):
+            with redis.Redis(port=one.port) as client:
+                wait_until(
+                    lambda: client.execute_command("SENTINEL", "REPLICAS", MASTER),
+                    "the Sentinel knows the replica",
+                    20,
+                )
+            yield one

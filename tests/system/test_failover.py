@@ -1,0 +1,183 @@
+"""Redis is killed in the middle of many tasks: restarted with its append-only file, or failed over.
+
+By hand at full length: `RESILIENCE_TASKS=10000 pytest tests/system/test_failover.py`. Prints what was
+lost and repeated as JSON, also where both are zero.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import redis
+from kombu import Connection
+from redis.exceptions import RedisError
+
+from balancer.adapters.embedded_redis import EmbeddedRedis
+from tests.system.failing_redis import MASTER, DyingRedis, watched
+from tests.system.fleet import FleetUnderTest, fleet
+from tests.system.resilience import SCHEMES, broker_url, load_tasks, told
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+TASKS = int(os.environ.get("RESILIENCE_TASKS", "1000"))
+WORKERS = ["a", "b"]
+CONF: dict[str, Any] = {"balancer_heartbeat_interval": 0.5, "balancer_heartbeat_ttl": 3}
+
+
+class Stream:
+    """Publishes task after task in a thread, as a client that tries again until Redis took each."""
+
+    def __init__(self, tasks: ModuleType, url: str, options: dict[str, Any]) -> None:
+        self.tasks = tasks
+        self.url = url
+        self.options = options
+        self.sent: list[str] = []
+        self.errors: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._publish, daemon=True)
+
+    def __enter__(self) -> Stream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(timeout=120)
+
+    def _publish(self) -> None:
+        todo = [(number, f"{number:06d}-{os.urandom(4).hex()}") for number in range(TASKS)]
+        while len(self.sent) < TASKS:
+            try:
+                with Connection(self.url, transport_options=self.options) as connection:
+                    producer = self.tasks.app.amqp.Producer(connection, auto_declare=False)
+                    for number, task_id in todo[len(self.sent) :]:
+                        self.tasks.double.apply_async(
+                            (number,), queue="many", task_id=task_id, producer=producer, retry=False
+                        )
+                        self.sent.append(task_id)
+            except Exception as error:  # whatever a client sees of a Redis that dies: it tries again
+                self.errors[type(error).__name__] += 1
+                threading.Event().wait(0.2)
+
+
+@contextmanager
+def workers(
+    under_test: FleetUnderTest, broker: str, backend: str, options: dict[str, Any]
+) -> Iterator[FleetUnderTest]:
+    environment = {
+        "BALANCER_TEST_URL": backend,
+        "BALANCER_TEST_BROKER": broker,
+        "RESILIENCE_CONF": json.dumps(
+            CONF | {"broker_transport_options": options, "result_backend_transport_options": options}
+        ),
+    }
+    for name in WORKERS:
+        under_test.worker(name, "-Q", "many", slots=2, prefetch=4, **environment)
+    under_test.ready(*WORKERS)
+    yield under_test
+
+
+def counted(under_test: FleetUnderTest, client: redis.Redis, sent: list[str]) -> dict[str, Any]:
+    """What came of what was published."""
+    with under_test.ledger.pipeline(transaction=False) as pipe:
+        for task_id in sent:
+            pipe.llen(f"started:{task_id}")
+        began = pipe.execute()
+    ends = told(under_test, "RunFinished", outcome="success")
+    raw = client.mget([f"celery-task-meta-{task_id}" for task_id in sent])
+    right = [
+        bool(one) and json.loads(one)["result"] == 2 * number
+        for number, one in enumerate(raw)  # type: ignore[arg-type]
+    ]
+    return {
+        "tasks": len(sent),
+        "never_began": sum(not count for count in began),
+        "without_result": sum(not one for one in right),
+        "bodies_repeated": sum(count - 1 for count in began if count > 1),
+        "finished_twice": sum(ends[task_id] > 1 for task_id in sent),
+    }
+
+
+def idle(client: redis.Redis, keys: Any) -> bool:
+    """Nothing waits and nothing is held."""
+    try:
+        return not client.hlen(keys.unacked) and not any(client.llen(key) for key in keys.queue_lists("many"))
+    except (RedisError, OSError):
+        return False
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("fsync", os.environ.get("RESILIENCE_FSYNC", "always").split(","))
+def test_a_restart_loses_nothing(
+    system_server: EmbeddedRedis, tmp_path: Path, scheme: str, fsync: str
+) -> None:
+    tasks = load_tasks(system_server.url)
+    ledger = f"{system_server.url.rsplit('/', 1)[0]}/3"
+    with DyingRedis(tmp_path, fsync) as server:
+        broker = broker_url(server.url, scheme)
+        with (
+            fleet(server.url, tmp_path, "tests.system.resilience_app", ledger) as under_test,
+            workers(under_test, broker, server.url, {}),
+        ):
+            with Stream(tasks, broker, {}) as stream:
+                wait_until(lambda: len(stream.sent) > TASKS // 3, "a third is published", 60)
+                kept, size = len(stream.sent), server.written()
+                # With "everysec" the machine dies, too, and takes half a second of writes along.
+                threading.Event().wait(0.5 if fsync == "everysec" else 0)
+                server.kill()
+                if fsync == "everysec":
+                    server.forget(size)
+                server.start()
+            ends(
+                under_test,
+                under_test.client,
+                stream,
+                f"{scheme}, appendfsync {fsync}",
+                kept,
+                fsync != "always",
+            )
+
+
+def ends(
+    under_test: FleetUnderTest,
+    client: redis.Redis,
+    stream: Stream,
+    what: str,
+    kept: int = TASKS,
+    forgetful: bool = False,
+) -> None:
+    """All is worked off; of the first `kept` nothing is lost, of the others only by a forgetful Redis."""
+    assert len(stream.sent) == TASKS, stream.errors
+    wait_until(lambda: idle(client, under_test.keys), f"all is worked off; {under_test.said(*WORKERS)}", 120)
+    found = counted(under_test, client, stream.sent)
+    print(json.dumps({"what": what, **found, "publish_errors": dict(stream.errors)}))
+    if forgetful:
+        found = counted(under_test, client, stream.sent[:kept])
+    assert found["never_began"] == found["without_result"] == 0, f"{found}; {under_test.said(*WORKERS)}"
+    assert forgetful or found["finished_twice"] == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_failover_loses_nothing(system_server: EmbeddedRedis, tmp_path: Path, scheme: str) -> None:
+    tasks = load_tasks(system_server.url)
+    ledger, options = f"{system_server.url.rsplit('/', 1)[0]}/3", {"master_name": MASTER}
+    with watched(tmp_path) as pair, pair.client(1) as replica:
+        broker = pair.url if scheme == "redis" else pair.url.replace("sentinel", "balanced-sentinel")
+        direct = f"redis://127.0.0.1:{pair.ports[1]}/0"
+        with (
+            fleet(direct, tmp_path, "tests.system.resilience_app", ledger) as under_test,
+            workers(under_test, broker, pair.url, options),
+        ):
+            with Stream(tasks, broker, options) as stream:
+                wait_until(lambda: len(stream.sent) > TASKS // 3, "a third is published", 60)
+                pair.kill_master()
+                wait_until(lambda: pair.master() == 1, "the replica is promoted", 60)
+            ends(under_test, replica, stream, f"{scheme}, failover")
