@@ -73,8 +73,6 @@ class Run:
     shares: Shares = field(default_factory=Shares)
     #: Once its result is stored, the fence is told so; where the ack does that soon enough, it is not.
     settles: bool = False
-    #: Size of the state that the task would take along (bytes), as far as this run knows it.
-    state_bytes: int | None = None
 
     @property
     def task_id(self) -> str:

@@ -167,7 +167,7 @@ def ping(url: str, stop: Any, out: Any) -> None:
         began = time.perf_counter()
         client.ping()
         took.append(time.perf_counter() - began)
-        time.sleep(PING_S)
+        stop.wait(PING_S)
     out.put(took)
 
 
