@@ -36,6 +36,7 @@ class FenceMachine(RuleBasedStateMachine):
 
     connection: ClassVar[Connection]
     atomic: ClassVar[bool]
+    played: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,6 +221,7 @@ class FenceMachine(RuleBasedStateMachine):
                 world.ack(holding)
             if not world.waiting() and not self.connection.client.hlen("unacked"):
                 break
+        FenceMachine.played += 1
         assert len(set(world.ends)) == 1, f"ends {world.ends}, fence {world.record()}"
         assert world.waiting() == []
         assert self.connection.client.hkeys("unacked") == []
@@ -230,14 +232,15 @@ class FenceMachine(RuleBasedStateMachine):
 def test_no_order_of_events_loses_a_task_or_ends_it_twice(redis_server: Any, atomic: bool) -> None:
     with redis.Redis.from_url(redis_server.url, db=9) as client:
         FenceMachine.connection = Connection.of_client(client, Keys())
-        FenceMachine.atomic = atomic
+        FenceMachine.atomic, FenceMachine.played = atomic, 0
         run_state_machine_as_test(
             FenceMachine,
             settings=settings(
-                max_examples=int(os.environ.get("FENCE_EXAMPLES", "250")),
+                max_examples=int(os.environ.get("FENCE_EXAMPLES", "120")),
                 stateful_step_count=30,
                 deadline=None,
                 phases=(Phase.generate, Phase.shrink),
                 suppress_health_check=list(HealthCheck),
             ),
         )
+    assert FenceMachine.played >= 50
