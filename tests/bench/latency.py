@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,7 +79,8 @@ class Bench:
 
     def once(self, series: str, priority: int) -> float:
         """One call (ms)."""
-        time.sleep(self.pause_s)
+        # Of uneven length, so that no series falls in step with the looks of a waiting worker.
+        threading.Event().wait(self.pause_s * random.uniform(0.5, 1.5))
         sent = time.monotonic()
         result = self.tasks[series].apply_async(priority=priority)
         return float(1000 * (result.get(timeout=60, interval=0.05) - sent))
@@ -98,7 +101,7 @@ def figures(times: dict[tuple[str, int], list[float]]) -> dict[str, Any]:
 def main() -> None:
     options = argparse.ArgumentParser(description="idle dispatch at each priority, beside plain Celery")
     options.add_argument("--rounds", type=int, default=40, help="calls of each series at each priority")
-    options.add_argument("--pause", type=float, default=0.05, help="seconds before each call")
+    options.add_argument("--pause", type=float, default=0.1, help="seconds before each call, about")
     given = options.parse_args()
     times: dict[tuple[str, int], list[float]] = {(s, p): [] for s in SERIES for p in PRIORITIES}
     with ExitStack() as stack:
