@@ -19,8 +19,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Call to deprecated setex"),
 ]
 
-#: So that the dead are found soon.
-FAST = {"BALANCER_HEARTBEAT_TTL": "1.5", "BALANCER_HEARTBEAT_INTERVAL": "0.25"}
+#: So that the dead are found soon, and by nothing but what they held.
+FAST = {
+    "BALANCER_HEARTBEAT_TTL": "1.5",
+    "BALANCER_HEARTBEAT_INTERVAL": "0.25",
+    "BALANCER_VISIBILITY_TIMEOUT": "0",
+}
 
 #: What is chosen here, in place of the URL that is also the result backend's.
 SCHEMES = {"stock": "redis", "atomic": "balanced-redis"}
