@@ -18,8 +18,9 @@ from balancer.errors import BalancerError
 #: How a task must end: with a value, without a result, as a failure, or without having begun.
 End = int | Literal["silent", "fails", "expired"]
 
-#: What a client is told when its broker does not answer.
-AWAY: Final = (OperationalError, RedisError, BalancerError, OSError)
+#: What a client is told when its broker does not answer; kombu's own words for a channel whose
+#: connection was closed under it are an `AttributeError`.
+AWAY: Final = (OperationalError, RedisError, BalancerError, OSError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,15 +149,17 @@ def run(options: Options) -> Verdict:
 
 def act(publisher: Publisher, client: Client, disturber: Disturber, mover: Mover) -> None:
     """Publish and disturb until both are done, then wait until all is quiet."""
-    over, calm = threading.Event(), threading.Event()
+    over, calm, failed = threading.Event(), threading.Event(), threading.Event()
     threads = [
-        _thread(publisher.run, over),
-        _thread(disturber.run, over),
-        _thread(mover.run, calm),
-        _thread(_watch, calm, disturber),
+        _thread(failed, publisher.run, over),
+        _thread(failed, disturber.run, over),
+        _thread(failed, mover.run, calm),
+        _thread(failed, _watch, calm, disturber),
     ]
     try:
         while threads[0].is_alive() or threads[1].is_alive():
+            if failed.is_set():
+                raise RuntimeError("a part of the chaos itself has failed, see above")
             client.look()
             calm.wait(0.1)
         since = time.monotonic()
@@ -172,8 +174,19 @@ def act(publisher: Publisher, client: Client, disturber: Disturber, mover: Mover
             thread.join(timeout=60)
 
 
-def _thread(target: Callable[..., None], *arguments: Any) -> threading.Thread:
-    thread = threading.Thread(target=target, args=arguments, name=target.__qualname__)
+def _thread(
+    failed: threading.Event, target: Callable[..., None], *arguments: Any
+) -> threading.Thread:
+    """Run `target` in a thread; `failed` is set when it raises."""
+
+    def run() -> None:
+        try:
+            target(*arguments)
+        except BaseException:
+            failed.set()
+            raise
+
+    thread = threading.Thread(target=run, name=target.__qualname__)
     thread.start()
     return thread
 
@@ -186,7 +199,7 @@ def _watch(over: threading.Event, disturber: Disturber) -> None:
 def settle(crew: Crew) -> None:
     """Let acks and reports come to their end before what lies about is counted."""
     pause = threading.Event()
-    for _ in range(40):
+    for _ in range(100):
         if not crew.client.hlen(crew.keys.unacked):
             return
         pause.wait(0.1)
