@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from redis.exceptions import RedisError
 
 from tests.contract.servers import free_port, server
 from tests.system.lasting_redis import LastingRedis
@@ -68,17 +68,6 @@ class Watched:
     def client(self, number: int) -> redis.Redis:
         return redis.Redis(port=self.ports[number])
 
-    def master(self) -> int:
-        """Which of the two is the master now, by its own word; -1 where neither answers as one."""
-        for number in (0, 1):
-            try:
-                with self.client(number) as client:
-                    if client.role()[0] == b"master":  # type: ignore[index]
-                        return number
-            except (RedisError, OSError):
-                continue
-        return -1
-
     def synced(self) -> bool:
         with self.client(1) as client:
             return bool(client.info("replication").get("master_link_status") == "up")
@@ -86,6 +75,13 @@ class Watched:
     def kill_master(self) -> None:
         """kill -9 of the first server."""
         self.processes[0].kill()
+
+    def freeze_master(self) -> None:
+        """Silence it, so that it comes back and still takes itself for the master, until it is told."""
+        self.processes[0].send_signal(signal.SIGSTOP)
+
+    def thaw_master(self) -> None:
+        self.processes[0].send_signal(signal.SIGCONT)
 
 
 @contextmanager

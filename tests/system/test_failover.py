@@ -166,7 +166,10 @@ def ends(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_failover_loses_nothing(system_server: EmbeddedRedis, tmp_path: Path, scheme: str) -> None:
+@pytest.mark.parametrize("how", os.environ.get("RESILIENCE_FAILOVER", "killed").split(","))
+def test_a_failover_loses_nothing(
+    system_server: EmbeddedRedis, tmp_path: Path, scheme: str, how: str
+) -> None:
     tasks = load_tasks(system_server.url)
     ledger, options = f"{system_server.url.rsplit('/', 1)[0]}/3", {"master_name": MASTER}
     with watched(tmp_path) as pair, pair.client(1) as replica:
@@ -178,6 +181,8 @@ def test_a_failover_loses_nothing(system_server: EmbeddedRedis, tmp_path: Path, 
         ):
             with Stream(tasks, broker, options) as stream:
                 wait_until(lambda: len(stream.sent) > TASKS // 3, "a third is published", 60)
-                pair.kill_master()
-                wait_until(lambda: pair.master() == 1, "the replica is promoted", 60)
-            ends(under_test, replica, stream, f"{scheme}, failover")
+                kept = len(stream.sent)
+                pair.kill_master() if how == "killed" else pair.freeze_master()
+                wait_until(lambda: replica.role()[0] == b"master", "the replica is promoted", 60)
+                pair.thaw_master()
+            ends(under_test, replica, stream, f"{scheme}, failover, {how}", kept, how != "killed")
