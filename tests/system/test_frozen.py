@@ -166,44 +166,47 @@ def standstill(
                 os.killpg(process.pid, signal.SIGCONT)
 
 
+def stand_still(standstill: Standstill) -> None:
+    """Three leases long; another worker takes over what the fleet thinks lost; then all go on."""
+    fleet, cases = standstill.fleet, standstill.cases
+    stopped_at = time.monotonic()
+    standstill.signal(signal.SIGSTOP)
+    # A body ends while only its main process stands still: nobody has taken over yet.
+    standstill.open("early", "parent")
+    standstill.worker("rescuer", fleet.url, "-Q", ",".join(CASES), pool="threads", slots=30)
+    away = [case for name, case in cases.items() if name != "child"]
+    wait_until(
+        lambda: all("rescuer" in starts(fleet, one) for case in away for one in (case.late, *case.waiting)),
+        f"all that was held is taken over; {fleet.said('rescuer')}",
+        30,
+    )
+    standstill.open("early", "cut", "frozen")
+    wait_until(lambda: time.monotonic() - stopped_at > 3 * LEASE_S, "three leases pass", 30)
+    standstill.clock.write_text(f"-{time.monotonic() - stopped_at:.3f}")
+    before = fleet.client.hgetall(fleet.keys.beats)
+    standstill.signal(signal.SIGCONT)
+    wait_until(
+        lambda: all(
+            fleet.client.hget(fleet.keys.beats, f"{name}@test") != before.get(f"{name}@test".encode())
+            for name in CASES
+        ),
+        "they report again",
+        30,
+    )
+    for gate in ("early", "late"):
+        standstill.open(gate, *CASES)
+    wait_until(standstill.settled, f"all ends; {fleet.said(*CASES, 'rescuer')}", 60)
+
+
 def test_what_stood_still_does_nothing_twice(standstill: Standstill) -> None:
     fleet, cases = standstill.fleet, standstill.cases
     standstill.start()
     standstill.fill()
+    published: Counter[str] = Counter()
     with fleet.client.pubsub() as channel:
         channel.psubscribe("celery-task-meta-*")
         assert channel.get_message(timeout=5), "the subscription is confirmed"
-        stopped_at = time.monotonic()
-        standstill.signal(signal.SIGSTOP)
-        # A body ends while only its main process stands still: nobody has taken over yet.
-        standstill.open("early", "parent")
-        # The worker that comes may begin what was held by one that is away, not what one holds that lives.
-        standstill.worker("rescuer", fleet.url, "-Q", ",".join(CASES), pool="threads", slots=30)
-        away = [case for name, case in cases.items() if name != "child"]
-        wait_until(
-            lambda: all(
-                "rescuer" in starts(fleet, one) for case in away for one in (case.late, *case.waiting)
-            ),
-            f"all that was held is taken over; {fleet.said('rescuer')}",
-            30,
-        )
-        standstill.open("early", "cut", "frozen")
-        wait_until(lambda: time.monotonic() - stopped_at > 3 * LEASE_S, "three leases pass", 30)
-        standstill.clock.write_text(f"-{time.monotonic() - stopped_at:.3f}")
-        before = fleet.client.hgetall(fleet.keys.beats)
-        standstill.signal(signal.SIGCONT)
-        wait_until(
-            lambda: all(
-                fleet.client.hget(fleet.keys.beats, f"{name}@test") != before.get(f"{name}@test".encode())
-                for name in CASES
-            ),
-            "they report again",
-            30,
-        )
-        for gate in ("early", "late"):
-            standstill.open(gate, *CASES)
-        wait_until(standstill.settled, f"all ends; {fleet.said(*CASES, 'rescuer')}", 60)
-        published: Counter[str] = Counter()
+        stand_still(standstill)
         while message := channel.get_message(timeout=0.2):
             published[message["channel"].decode().removeprefix("celery-task-meta-")] += 1
     committed = told(fleet, "RunFinished", outcome="success")
