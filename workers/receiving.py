@@ -21,7 +21,7 @@ from balancer.adapters.redis_recovery import recover_orphans
 from balancer.errors import BalancerError
 from workers import lease
 from workers.receipts import BalancedQoS, Receiver, running_tags
-from workers.reporter import Reporter
+from workers.reporter import Reporter, as_lost_connection
 
 logger = get_logger(__name__)
 
@@ -63,7 +63,8 @@ class Receiving(bootsteps.StartStopStep):  # type: ignore[misc]
             )
             return
         if Receiver.current is None:
-            Receiver.current = self._receiver(consumer)
+            with as_lost_connection():
+                Receiver.current = self._receiver(consumer)
         if known:
             BalancedQoS.take_over(qos)
             self._give_back_orphans(Receiver.current)

@@ -6,6 +6,8 @@ and, as they come, the lanes it can serve.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -18,6 +20,7 @@ from balancer import wiring
 from balancer.adapters import redis_beats
 from balancer.adapters.documents import description_document
 from balancer.adapters.redis_connection import connect
+from balancer.errors import StoreError
 from balancer.model import Hardware
 from balancer.routing import is_lane
 from probes.detect import parse_hardware, resolve
@@ -64,7 +67,8 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, consumer: Any) -> None:
         if self.report is None:
-            self.report = self._join(consumer)
+            with as_lost_connection():
+                self.report = self._join(consumer)
         for queue in self.report.follower.own_queues():
             serve(consumer, queue)
         self.report.consumer = consumer
@@ -136,6 +140,15 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
             "health": follower.view.health,
             "visibility_timeout": timeout_of(self.report.consumer),
         }
+
+
+@contextmanager
+def as_lost_connection() -> Iterator[None]:
+    """A Redis that does not answer while a worker starts is to Celery a connection to try again."""
+    try:
+        yield
+    except StoreError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def describe(consumer: Any, follower: LaneFollower, instance: str, slots: int) -> str:

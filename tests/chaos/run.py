@@ -39,7 +39,7 @@ from tests.chaos.verdict import (
 AHEAD: Final = 400
 
 #: Once nothing disturbs the fleet any more, this long (s) without an end means that none will come.
-PATIENCE_S: Final = 25.0
+PATIENCE_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
