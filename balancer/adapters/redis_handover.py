@@ -124,9 +124,10 @@ class RedisHandOver:
         for source, target in reversed(lists):
             place = "auto"
             while moved < move.count:
-                asked = min(self._pace.size, move.count - moved)
+                left = move.count - moved
+                asked = min(self._pace.size, left)
                 count, where = self._timed(asked, script, [source, target],
-                                           [asked, place, keys.ours(""), keys.sep])
+                                           [asked, place, keys.ours(""), keys.sep, left])
                 place = where.decode()
                 moved += count
                 if count < asked:

@@ -129,8 +129,11 @@ def reserved(bench: Bench, number: int) -> float:
     return took
 
 
-def queued(url: str) -> tuple[float, float]:
-    """Messages a second that go from list to list, and the 99th percentile (s) of another's PINGs."""
+def queued(url: str, stay: int) -> tuple[float, float]:
+    """Messages a second that go from list to list, and the 99th percentile (s) of another's PINGs.
+
+    `stay` more than are moved wait in the list: where none stays it is given another name as a whole.
+    """
     client = redis.Redis.from_url(url)
     connection = Connection.of_client(client)
     handover = RedisHandOver(connection, lambda worker, arguments: None)
@@ -140,6 +143,8 @@ def queued(url: str) -> tuple[float, float]:
         client.delete("bench.from", "bench.to")
         for _ in range(QUEUED // 1000):
             client.lpush("bench.from", *[message] * 1000)
+        if stay:
+            client.lpush("bench.from", *[message] * stay)
         stop, out = multiprocessing.Event(), multiprocessing.Queue()  # type: ignore[var-annotated]
         pings = multiprocessing.Process(target=ping, args=(url, stop, out), daemon=True)
         pings.start()
@@ -194,7 +199,8 @@ def main() -> None:
         at_checkpoint = measure("at a checkpoint, from it on", cooperative, under_test, chosen.rounds)
         waiting = measure("reserved", reserved, under_test, chosen.rounds)
     with EmbeddedRedis() as server:
-        rate, others = queued(server.url)
+        rate, others = queued(server.url, stay=1000)
+        whole, _ = queued(server.url, stay=0)
     print(f"queued: {rate:,.0f} messages/s, others' PING p99 {1e3 * others:.1f} ms", file=sys.stderr)
     print(json.dumps({
         "transport": chosen.transport,
@@ -206,6 +212,7 @@ def main() -> None:
         "reserved_p50_ms": round(1e3 * median(waiting), 2),
         "reserved_p99_ms": round(1e3 * percentile(waiting, 99), 2),
         "queued_per_s": round(rate),
+        "queued_whole_list_per_s": round(whole),
         "others_ping_p99_ms": round(1e3 * others, 2),
     }))
 

@@ -3,10 +3,21 @@
 -- KEYS  1 list to take from  2 list to put into, of the same priority
 -- ARGV  1 how many at most  2 where to: "front", "back", or "auto" (front while the list is empty,
 --       which keeps the order over several calls)  3 first part of our keys  4 separator
+--       5 how many are wanted over all calls: a list that moves as a whole to where nothing is gets
+--       another name, whatever its length
 -- Returns {how many moved, where they went}
 -- The left end is served last, so no consumer is about to take what moves.
 local place = ARGV[2]
 if place == 'auto' then place = redis.call('LLEN', KEYS[2]) == 0 and 'front' or 'back' end
+local length = redis.call('LLEN', KEYS[1])
+if length > 0 and length <= tonumber(ARGV[5]) and redis.call('EXISTS', KEYS[2]) == 0
+   and redis.call('PTTL', KEYS[1]) == -1 then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+  for _ = 1, length do
+    if ring(ARGV[3], KEYS[2], ARGV[4]) == 0 then break end
+  end
+  return {length, place}
+end
 local messages = redis.call('LRANGE', KEYS[1], 0, ARGV[1] - 1)
 local count = #messages
 if count == 0 then return {0, place} end
