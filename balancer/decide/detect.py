@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from balancer.decide.forecast import confident
-from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds
+from balancer.decide.load import Utilisations
+from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds, WorkerTable
 from balancer.settings import Settings
 
 #: A foreseen imbalance must be this many times `imbalance_threshold`, since it may not come.
@@ -70,12 +75,17 @@ def _imbalance(
     least: float,
 ) -> Imbalance | None:
     """Workers over and under the thresholds, when both exist and are more than `least` apart."""
-    here = {w.name: w for w in fleet.workers}
-    over = sorted((-v, name) for name, v in values.items() if v > thresholds.high and name in here)
-    under = sorted((v, name) for name, v in values.items()
-                   if v < thresholds.low and name in here and here[name].health == "ok")
-    if not over or not under:
+    loads, workers = Utilisations.of(values), WorkerTable.of(fleet.workers)
+    places = _places(loads, workers)
+    here = places >= 0
+    healthy = here & workers.holdings.ok[places] if len(workers) else here
+    with np.errstate(invalid="ignore"):
+        above = np.flatnonzero(here & (loads.values > thresholds.high)).tolist()
+        below = np.flatnonzero(healthy & (loads.values < thresholds.low)).tolist()
+    if not above or not below:
         return None
+    over = sorted((-float(loads.values[i]), loads.names[i]) for i in above)
+    under = sorted((float(loads.values[i]), loads.names[i]) for i in below)
     score = -over[0][0] - under[0][0]
     if score <= least:
         return None
@@ -85,3 +95,11 @@ def _imbalance(
         overloaded=tuple(name for _, name in over),
         underloaded=tuple(name for _, name in under),
     )
+
+
+def _places(loads: Utilisations, workers: WorkerTable) -> NDArray[np.intp]:
+    """Where each subject is among the workers; −1 where it is none of them."""
+    if loads.names == workers.roster.names:
+        return np.arange(len(workers))
+    found = map(workers.roster.places.get, loads.names, repeat(-1))
+    return np.fromiter(found, dtype=np.intp, count=len(loads.names))

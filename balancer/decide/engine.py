@@ -48,6 +48,7 @@ def decide(
     memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, in_flight: Sequence[Move]
 ) -> tuple[Memory, Decision]:
     """One whole tick. `in_flight` are the moves that have not ended; they count against the limits."""
+    fleet = fleet.in_columns()
     values = utilisations(fleet)
     memory, load = observe(memory, fleet, settings, values)
     memory = replace(memory, history=memory.history.forget(fleet.at))

@@ -88,8 +88,7 @@ def _told_or_outlasted(situation: Situation, known: NDArray[np.int64]) -> Floats
     runs = guess.seen.runs
     own, took = runs.done - runs.before, runs.checkpointed - runs.started
     ran = situation.fleet.at - runs.started
-    first = np.array([held.epoch == 0 for held in runs.tasks], dtype=np.bool_)
     with np.errstate(all="ignore"):
         told = np.where((own >= LEAST_SHARE) & (took > 0), took / own, np.nan)
-        outlasted = first & (known == 0) & (ran > guess.expected)
+        outlasted = runs.first & (known == 0) & (ran > guess.expected)
     return np.where(np.isnan(told) & outlasted, ran / HALF_DONE, told)

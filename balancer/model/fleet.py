@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from balancer.model.table import WorkerTable
 from balancer.model.task import TaskProfile
 from balancer.model.worker import Worker
 
@@ -46,19 +47,26 @@ class Fleet:
     """A snapshot: workers whose report is fresh, lanes with their backlog, other queues' lengths.
 
     `at` is the Redis server's clock in seconds. `silent` names workers whose report has
-    passed its age limit since the last look. `queued` holds waiting messages of direct and
+    passed its age limit since the last look. `workers` may be in columns (`WorkerTable`). `queued` holds waiting messages of direct and
     class queues and of lanes' heads, as far as they were read.
     """
 
     at: float
-    workers: tuple[Worker, ...] = ()
+    workers: Sequence[Worker] = ()
     lanes: tuple[Lane, ...] = ()
     queues: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     queued: tuple[QueuedTask, ...] = ()
     silent: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
 
+    def in_columns(self) -> Fleet:
+        """The same fleet with its workers in columns."""
+        workers = self.workers
+        return self if isinstance(workers, WorkerTable) else replace(self, workers=WorkerTable.of(workers))
+
     def worker(self, name: str) -> Worker | None:
+        if isinstance(self.workers, WorkerTable):
+            return self.workers.named(name)
         return next((w for w in self.workers if w.name == name), None)
 
     def lane_of(self, profile: str) -> Lane | None:
@@ -66,4 +74,6 @@ class Fleet:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        if isinstance(self.workers, WorkerTable):
+            return tuple(sorted({hardware.hardware_class for hardware in self.workers.roster.unlike}))
         return tuple(sorted({w.hardware.hardware_class for w in self.workers}))
