@@ -80,21 +80,27 @@ def _imbalance(
     here = places >= 0
     healthy = here & workers.holdings.ok[places] if len(workers) else here
     with np.errstate(invalid="ignore"):
-        above = np.flatnonzero(here & (loads.values > thresholds.high)).tolist()
-        below = np.flatnonzero(healthy & (loads.values < thresholds.low)).tolist()
-    if not above or not below:
+        above = np.flatnonzero(here & (loads.values > thresholds.high))
+        below = np.flatnonzero(healthy & (loads.values < thresholds.low))
+    if not above.size or not below.size:
         return None
-    over = sorted((-float(loads.values[i]), loads.names[i]) for i in above)
-    under = sorted((float(loads.values[i]), loads.names[i]) for i in below)
-    score = -over[0][0] - under[0][0]
+    score = float(loads.values[above].max() - loads.values[below].min())
     if score <= least:
         return None
     return Imbalance(
         kind=kind,
         score=score,
-        overloaded=tuple(name for _, name in over),
-        underloaded=tuple(name for _, name in under),
+        overloaded=_ranked(loads, above, -1.0),
+        underloaded=_ranked(loads, below, 1.0),
     )
+
+
+def _ranked(loads: Utilisations, places: NDArray[np.intp], sign: float) -> tuple[str, ...]:
+    """The names at `places` by sign · value, and by name where that is the same."""
+    names = loads.names
+    by_name = np.array(sorted(places.tolist(), key=names.__getitem__), dtype=np.intp)
+    by_value = by_name[np.argsort(sign * loads.values[by_name], kind="stable")]
+    return tuple([names[i] for i in by_value.tolist()])
 
 
 def _places(loads: Utilisations, workers: WorkerTable) -> NDArray[np.intp]:
