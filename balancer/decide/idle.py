@@ -9,9 +9,10 @@ import numpy as np
 
 from balancer.decide.columns import fitness
 from balancer.decide.durations import seen_of
-from balancer.decide.order import admitted
+from balancer.decide.order import admits, to_drain_s
 from balancer.decide.situation import Situation
 from balancer.model import Fleet, Needs, Order, Worker
+from balancer.model.offers import Offers
 from balancer.routing import can_run, class_queue, direct_queue, is_direct_queue, strike_reason
 
 
@@ -37,9 +38,13 @@ class Wanted:
     """The lanes with work that workers of one class would take from, by its order."""
 
     def __init__(self, order: Order, fleet: Fleet) -> None:
+        waiting = {lane.queue: lane.waiting for lane in fleet.lanes}
+        needs = {lane.queue: lane.profile.needs for lane in fleet.lanes}
         self._order = order
-        self._backlog = {lane.queue: lane.waiting for lane in fleet.lanes}
-        self._needs = {lane.queue: lane.profile.needs for lane in fleet.lanes}
+        self._offers = Offers.of(order.offers)
+        self._waiting = np.array([waiting.get(queue, 0) > 0 for queue in self._offers.queues], dtype=np.bool_)
+        self._needs = [needs[queue] for queue in self._offers.queues]
+        self._drain_s = to_drain_s(order, waiting)
         self._kept: dict[tuple[object, ...], list[Needs]] = {}
 
     def by(self, worker: Worker) -> bool:
@@ -52,7 +57,7 @@ class Wanted:
         speed = self._order.speeds.get(worker.name, 1.0)
         sort = (*fitness(worker.hardware), speed)
         if sort not in self._kept:
-            offers = admitted(self._order, self._backlog, speed)
-            needs = dict.fromkeys(self._needs[o.queue] for o in offers if self._backlog.get(o.queue, 0) > 0)
-            self._kept[sort] = [n for n in needs if n.affinity or can_run(worker.hardware, n)]
+            taken = self._waiting & admits(self._order, self._offers, self._drain_s, speed)
+            unlike = {id(self._needs[i]): self._needs[i] for i in np.flatnonzero(taken).tolist()}
+            self._kept[sort] = [n for n in unlike.values() if n.affinity or can_run(worker.hardware, n)]
         return self._kept[sort]
