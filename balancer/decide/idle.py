@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -20,7 +20,9 @@ def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
     """Idle slots, by name, of the workers that have nothing better to do: no lane they would take from by the
     orders `made`, nothing in their own queues, and no move on its way to them. Others are not named."""
     fleet, seen = situation.fleet, seen_of(situation)
-    work = {order.hardware_class: Wanted(order, fleet) for order in made}
+    alike: dict[Needs, Needs] = {}
+    needs = {lane.queue: alike.setdefault(lane.profile.needs, lane.profile.needs) for lane in fleet.lanes}
+    work = {order.hardware_class: Wanted(order, fleet, needs) for order in made}
     booked = Counter(move.target for move in situation.in_flight)
     direct = {queue: n for queue, n in fleet.queues.items() if n and is_direct_queue(queue)}
     shared = [fleet.queues.get(class_queue(name), 0) for name in seen.classes]
@@ -35,11 +37,11 @@ def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
 
 
 class Wanted:
-    """The lanes with work that workers of one class would take from, by its order."""
+    """The lanes with work that workers of one class would take from, by its order. Of `needs` by queue those
+    that are equal are one object."""
 
-    def __init__(self, order: Order, fleet: Fleet) -> None:
+    def __init__(self, order: Order, fleet: Fleet, needs: Mapping[str, Needs]) -> None:
         waiting = {lane.queue: lane.waiting for lane in fleet.lanes}
-        needs = {lane.queue: lane.profile.needs for lane in fleet.lanes}
         self._order = order
         self._offers = Offers.of(order.offers)
         self._waiting = np.array([waiting.get(queue, 0) > 0 for queue in self._offers.queues], dtype=np.bool_)

@@ -75,7 +75,7 @@ def told(name: str, times: list[float]) -> float:
 
 def decide_ms(workers: int, tasks: int) -> float:
     """The pure tick, with a memory as long as it gets."""
-    fleet, strategy = large_fleet(workers, tasks=tasks), by_name("priced")
+    fleet, strategy = large_fleet(workers, tasks=tasks).in_columns(), by_name("priced")
     memory = replace(memories.fresh(SETTINGS), estimates=learned(fleet))
     for i in range(WARM):
         memory, _ = engine.decide(memory, later(fleet, 30.0 * i), SETTINGS, strategy, ())
