@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -63,6 +63,12 @@ class Fleet:
         """The same fleet with its workers in columns."""
         workers = self.workers
         return self if isinstance(workers, WorkerTable) else replace(self, workers=WorkerTable.of(workers))
+
+    @property
+    def names(self) -> Collection[str]:
+        """The workers' names."""
+        workers = self.workers
+        return workers.roster.places if isinstance(workers, WorkerTable) else [w.name for w in workers]
 
     def worker(self, name: str) -> Worker | None:
         if isinstance(self.workers, WorkerTable):
