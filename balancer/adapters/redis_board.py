@@ -93,13 +93,15 @@ class Board:
         self._digests = rows["description"][places]
         self._roster = (np.ones(len(self.names), dtype=np.bool_), Roster(self.described))
 
-    def rows(self, raw: bytes | None, counts: tuple[int, ...]) -> Rows | None:
-        """The workers' rows (W,); `None` where others are there, or not all of them are on the board."""
+    def rows(self, raw: bytes | None, counts: tuple[int, ...], since: float) -> Rows | None:
+        """The workers' rows (W,); `None` where others are there, or not all of them are on the board. The last
+        of `counts` is how many are known to have spoken `since`."""
         rows = rows_of(raw)
-        if counts != self._counts or (self._places.size and self._places.max() >= len(rows)):
+        if counts[:-1] != self._counts or (self._places.size and self._places.max() >= len(rows)):
             return None
         mine = rows[self._places]
         same = (mine["description"] == self._digests).all() and (mine["version"] == beat.VERSION).all()
+        same = same and int((mine["seen"] >= since).sum()) == counts[-1]
         return mine if same and len(self.held.profiles) <= PROFILES_KEPT else None
 
     def hold(self, rows: Rows, fresh: NDArray[np.bool_],

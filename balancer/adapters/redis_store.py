@@ -107,6 +107,7 @@ class RedisFleetStore:
             pipe.hlen(keys.workers)
             pipe.hlen(keys.beats)
             pipe.zcard(keys.alive)
+            pipe.zcount(keys.alive, self._register.horizon, "+inf")
             pipe.hgetall(keys.lanes)
             pipe.zrange(keys.routed, 0, -1, withscores=True)
             (seconds, micros), board, *counts, lanes, routed = pipe.execute(raise_on_error=False)

@@ -95,13 +95,16 @@ class WorkerRegister:
         self._named_silent: set[str] = set()
         self._never_heard: dict[bytes, float] = {}
         self._board: Board | None = None
+        #: Those who spoke since then must be as many in `alive` as on the board (s).
+        self.horizon = 0.0
 
     def glance(self, now: float, raw: bytes | None, counts: tuple[int, ...],
                read: Callable[[list[bytes]], Sequence[bytes | None]]) -> Roster | None:
         """The roster off the board `raw`, where who is there has not changed since the last whole look; else
-        `None`. `read` gets what the named workers hold."""
-        board = self._board
-        rows = board.rows(raw, counts) if board else None
+        `None`. `counts` are `Reports.counts` and how many of `alive` spoke since `horizon`; `read` gets what the named workers hold."""
+        board, since = self._board, self.horizon
+        self.horizon = now - self._ttl_s
+        rows = board.rows(raw, counts, since) if board else None
         if board is None or rows is None:
             return None
         age = now - rows["seen"]
@@ -122,6 +125,7 @@ class WorkerRegister:
         """The roster at `reports.now`, from every table."""
         asides: list[SetAside] = []
         described = self._described(reports, asides)
+        self.horizon = reports.now - self._ttl_s
         self._board = None if asides else self._sound_board(described, reports)
         fresh: list[tuple[bytes, Description, float]] = []
         stale: list[tuple[bytes, Description]] = []
