@@ -312,7 +312,7 @@ def _sample_columns(fleet: Fleet) -> dict[str, Sequence[Any]]:
         "slots": roster.slots.astype(int).tolist(),
         "busy": np.maximum(numbers.busy, holdings.ran).astype(int).tolist(),
         "reserved": holdings.reserved.astype(int).tolist(),
-        "load": known(utilisations(fleet).values),
+        "load": known(utilisations(fleet).shares),
         "reported_at": known(numbers.at),
         **{name: known(numbers.readings[:, READING_FIELDS.index(name)]) for name in SAMPLED},
     }

@@ -38,27 +38,28 @@ def rows_of(raw: bytes | None) -> Rows:
 
 
 class HeldColumns:
-    """What each worker holds, in columns that follow single changes. `unreadable` are reasons by place."""
+    """What each worker holds, in columns that follow single changes. `unreadable` are reasons and
+    documents by place."""
 
-    def __init__(self, held: Sequence[Holds | str], digests: Sequence[bytes]) -> None:
+    def __init__(self, held: Sequence[Holds | str], raws: Sequence[bytes]) -> None:
         count = len(held)
-        self.digests = np.array(digests, dtype="S16").reshape(count)
-        self.unreadable: dict[int, str] = {}
+        self.digests = np.zeros(count, dtype="S16")
+        self.unreadable: dict[int, tuple[str, bytes]] = {}
         self.profiles: dict[str, int] = {}
         self._held: list[Holds] = [Holds()] * count
         self._counts = np.zeros((2, count))
         self._ok = np.zeros(count, dtype=np.bool_)
         self._runs = [b""] * count
         for place, holds in enumerate(held):
-            self.put(place, holds, digests[place])
+            self.put(place, holds, raws[place])
 
-    def put(self, place: int, holds: Holds | str, digest: bytes) -> None:
-        """What the worker at `place` holds now, or why that cannot be read."""
+    def put(self, place: int, holds: Holds | str, raw: bytes) -> None:
+        """What the worker at `place` holds now, or why that cannot be read in the document `raw`."""
         self.unreadable.pop(place, None)
         if isinstance(holds, str):
-            self.unreadable[place] = holds
+            self.unreadable[place] = holds, raw
             holds = Holds(health="degraded")
-        self.digests[place] = digest
+        self.digests[place] = digest(raw) if raw else b""
         self._held[place] = holds
         self._counts[:, place] = len(holds.running), len(holds.reserved)
         self._ok[place] = holds.health == "ok"
@@ -94,8 +95,8 @@ class Board:
         self._roster = (np.ones(len(self.names), dtype=np.bool_), Roster(self.described))
 
     def rows(self, raw: bytes | None, counts: tuple[int, ...], since: float) -> Rows | None:
-        """The workers' rows (W,); `None` where others are there, or not all of them are on the board. The last
-        of `counts` is how many are known to have spoken `since`."""
+        """The workers' rows (W,); `None` where others are there, or not all of them are on the board. The
+        last of `counts` is how many are known to have spoken `since`."""
         rows = rows_of(raw)
         if counts[:-1] != self._counts or (self._places.size and self._places.max() >= len(rows)):
             return None
@@ -108,7 +109,8 @@ class Board:
              read: Callable[[list[bytes]], list[tuple[Holds | str, bytes]]]) -> None:
         """Read what those of the `fresh` workers hold of whom the board tells something new."""
         changed = np.flatnonzero(fresh & (rows["holds"] != self.held.digests)).tolist()
-        for place, found in zip(changed, read([self.names[i] for i in changed]) if changed else [], strict=True):
+        documents = read([self.names[i] for i in changed]) if changed else []
+        for place, found in zip(changed, documents, strict=True):
             self.held.put(place, *found)
 
     def table(self, rows: Rows, fresh: NDArray[np.bool_]) -> WorkerTable:
@@ -143,12 +145,12 @@ def sound_board(described: Mapping[bytes, Description], raw: bytes | None, place
     whole = mine[list(beat.DTYPE.names or ())].astype(beat.DTYPE).tobytes()
     size = beat.DTYPE.itemsize
     documents, beats, holds = tables["descriptions"], tables["beats"], tables["holds"]
-    digests = [digest(holds[name]) if name in holds else b"" for name in described]
+    raws = [holds.get(name, b"") for name in described]
     alive = [tables["alive"].get(d.instance.encode(), -1.0) for d in described.values()]
     same = (
         all(beats.get(name) == whole[i * size:(i + 1) * size] for i, name in enumerate(described))
         and all(digest(documents[name]) == mine["description"][i] for i, name in enumerate(described))
-        and mine["holds"].tolist() == digests and mine["seen"].tolist() == alive
+        and mine["holds"].tolist() == [digest(raw) if raw else b"" for raw in raws] and mine["seen"].tolist() == alive
         and len(described) == len(documents) == len(beats)
     )
-    return Board(described, rows, found, HeldColumns(held, digests), counts) if same else None
+    return Board(described, rows, found, HeldColumns(held, raws), counts) if same else None

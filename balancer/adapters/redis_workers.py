@@ -17,7 +17,7 @@ import numpy as np
 from balancer.adapters import beat
 from balancer.adapters.asides import aside
 from balancer.adapters.documents import Description, Holds, read_description, read_holds
-from balancer.adapters.redis_board import Board, digest, sound_board
+from balancer.adapters.redis_board import Board, sound_board
 from balancer.errors import StoreError
 from balancer.model import Reading, SetAside, Worker, WorkerTable
 from balancer.model import table as who
@@ -101,7 +101,9 @@ class WorkerRegister:
     def glance(self, now: float, raw: bytes | None, counts: tuple[int, ...],
                read: Callable[[list[bytes]], Sequence[bytes | None]]) -> Roster | None:
         """The roster off the board `raw`, where who is there has not changed since the last whole look; else
-        `None`. `counts` are `Reports.counts` and how many of `alive` spoke since `horizon`; `read` gets what the named workers hold."""
+        `None`. `counts` are `Reports.counts` and how many of `alive` spoke since `horizon`; `read` gets what
+        the named workers hold.
+        """
         board, since = self._board, self.horizon
         self.horizon = now - self._ttl_s
         rows = board.rows(raw, counts, since) if board else None
@@ -116,7 +118,7 @@ class WorkerRegister:
         stale = [(board.names[i], board.described[i]) for i in np.flatnonzero(~fresh).tolist()]
         asides = [aside(f"beat of {_text(board.names[i])}", fault.reason, fault.detail)
                   for i, fault in sorted(board.faults.items())]
-        asides += [aside(f"holds of {_text(board.names[i])}", why)
+        asides += [aside(f"holds of {_text(board.names[i])}", *why)
                    for i, why in sorted(board.held.unreadable.items()) if fresh[i]]
         return Roster(workers=workers, silent=self._newly_silent(stale), described=board.described, gone=(),
                       set_aside=tuple(asides))
@@ -152,8 +154,9 @@ class WorkerRegister:
             "alive": reports.alive}
         return sound_board(described, reports.board, reports.places, held, tables, reports.counts)
 
-    def _read_holds(self, names: list[bytes], raws: Sequence[bytes | None]) -> list[tuple[Holds | str, bytes]]:
-        return [(Holds(), b"") if raw is None else (self._holds.get(name, raw), digest(raw))
+    def _read_holds(self, names: list[bytes],
+                    raws: Sequence[bytes | None]) -> list[tuple[Holds | str, bytes]]:
+        return [(Holds(), b"") if raw is None else (self._holds.get(name, raw), raw)
                 for name, raw in zip(names, raws, strict=True)]
 
     def _described(self, reports: Reports, asides: list[SetAside]) -> dict[bytes, Description]:

@@ -80,11 +80,11 @@ def _imbalance(
     here = places >= 0
     healthy = here & workers.holdings.ok[places] if len(workers) else here
     with np.errstate(invalid="ignore"):
-        above = np.flatnonzero(here & (loads.values > thresholds.high))
-        below = np.flatnonzero(healthy & (loads.values < thresholds.low))
+        above = np.flatnonzero(here & (loads.shares > thresholds.high))
+        below = np.flatnonzero(healthy & (loads.shares < thresholds.low))
     if not above.size or not below.size:
         return None
-    score = float(loads.values[above].max() - loads.values[below].min())
+    score = float(loads.shares[above].max() - loads.shares[below].min())
     if score <= least:
         return None
     return Imbalance(
@@ -99,7 +99,7 @@ def _ranked(loads: Utilisations, places: NDArray[np.intp], sign: float) -> tuple
     """The names at `places` by sign · value, and by name where that is the same."""
     names = loads.names
     by_name = np.array(sorted(places.tolist(), key=names.__getitem__), dtype=np.intp)
-    by_value = by_name[np.argsort(sign * loads.values[by_name], kind="stable")]
+    by_value = by_name[np.argsort(sign * loads.shares[by_name], kind="stable")]
     return tuple([names[i] for i in by_value.tolist()])
 
 

@@ -38,15 +38,15 @@ def utilisation(worker: Worker) -> float | None:
 
 
 class Utilisations(Mapping[str, float]):
-    """Utilisation by worker name: `names`, and `values` (W,) in which NaN is a worker without one."""
+    """Utilisation by worker name: `names`, and `shares` (W,) in which NaN is a worker without one."""
 
-    __slots__ = ("_places", "known", "names", "values")
+    __slots__ = ("_places", "known", "names", "shares")
 
-    def __init__(self, names: tuple[str, ...], values: NDArray[np.float64],
+    def __init__(self, names: tuple[str, ...], shares: NDArray[np.float64],
                  places: Mapping[str, int] | None = None) -> None:
         self.names = names
-        self.values = values
-        self.known = np.isfinite(values)
+        self.shares = shares
+        self.known = np.isfinite(shares)
         self._places = places
 
     @classmethod
@@ -62,7 +62,7 @@ class Utilisations(Mapping[str, float]):
         place = self._places[name]
         if not self.known[place]:
             raise KeyError(name)
-        return float(self.values[place])
+        return float(self.shares[place])
 
     def __iter__(self) -> Iterator[str]:
         return compress(self.names, self.known.tolist())
@@ -103,7 +103,7 @@ def system_load(at: float, values: Mapping[str, float]) -> SystemLoad:
     A fleet without workers has the load of nobody: zeros, and neither a highest nor a lowest.
     """
     loads = Utilisations.of(values)
-    known = loads.values[loads.known]
+    known = loads.shares[loads.known]
     if not known.size:
         return SystemLoad(at=at, average=0.0, deviation=0.0, imbalance=0.0)
     average = math.fsum(known.tolist()) / known.size
@@ -114,6 +114,6 @@ def system_load(at: float, values: Mapping[str, float]) -> SystemLoad:
         average=average,
         deviation=math.sqrt(variance),
         imbalance=most - least,
-        highest=max(loads.names[i] for i in np.flatnonzero(loads.values == most).tolist()),
-        lowest=min(loads.names[i] for i in np.flatnonzero(loads.values == least).tolist()),
+        highest=max(loads.names[i] for i in np.flatnonzero(loads.shares == most).tolist()),
+        lowest=min(loads.names[i] for i in np.flatnonzero(loads.shares == least).tolist()),
     )

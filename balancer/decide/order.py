@@ -40,7 +40,8 @@ FAST: Final = 1.25
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
     """Lanes against classes at one moment: `seconds` p (lanes, classes), of each lane the `best` (inf: nobody
-    can), the prices, and `soonest_s` (lanes,), when a task of the lane would be done by the class that is `first` (inf: nobody can)."""
+    can), the prices, and `soonest_s` (lanes,), when a task of the lane would be done by the class that is
+    `first` (inf: nobody can)."""
 
     lanes: Sequence[Lane]
     classes: Sequence[str]

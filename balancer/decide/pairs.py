@@ -98,8 +98,9 @@ def _elsewhere(pairs: Pairs, estimates: Estimates, ran: Floats) -> Floats:
 def _guesses(estimates: Estimates, lanes: Sequence[Lane], hardware: Sequence[Hardware], typical: Floats,
              profiles: Mapping[str, HardwareProfile]) -> Floats:
     """What a pair that never ran is guessed to take (lanes, classes)."""
-    speed = np.array([estimates.class_speed.get(one.hardware_class) or table_speed(one.hardware_class, profiles)
-                      for one in hardware], dtype=np.float64)
+    names = [one.hardware_class for one in hardware]
+    speed = np.array([estimates.class_speed.get(name) or table_speed(name, profiles) for name in names],
+                     dtype=np.float64)
     steps: dict[Needs, list[float]] = {}
     for lane in lanes:
         needs = lane.profile.needs

@@ -43,7 +43,7 @@ class Series(Mapping[str, tuple[float | None, ...]]):
         """The values at `places` and after them `latest`, of the subjects that were seen then."""
         loads = Utilisations.of(latest)
         if loads.names == self.names:
-            return _ever_seen(self.names, np.column_stack([self._columns(places), loads.values]))
+            return _ever_seen(self.names, np.column_stack([self._columns(places), loads.shares]))
         column = np.array([loads.get(name, np.nan) for name in self.names], dtype=np.float64)
         names, table = self.names, np.column_stack([self._columns(places), column])
         if np.isfinite(column).sum() < len(loads):

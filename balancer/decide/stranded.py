@@ -125,7 +125,8 @@ def _best(here: Stranded, idle: dict[str, int], situation: Situation) -> tuple[W
     needs, profile = here.lane.profile.needs, here.lane.profile
     fitting = [
         w for name, free in idle.items()
-        if free > 0 and (w := situation.fleet.worker(name)) is not None and unfit_reason(w.hardware, needs, worker=w.name) is None
+        if free > 0 and (w := situation.fleet.worker(name)) is not None
+        and unfit_reason(w.hardware, needs, worker=w.name) is None
         and strike_reason(w.reading, needs) is None
     ]
     best = min(fitting, key=lambda w: (_run_s(here.task, profile, w, situation), w.name), default=None)

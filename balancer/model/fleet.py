@@ -47,8 +47,9 @@ class Fleet:
     """A snapshot: workers whose report is fresh, lanes with their backlog, other queues' lengths.
 
     `at` is the Redis server's clock in seconds. `silent` names workers whose report has
-    passed its age limit since the last look. `workers` may be in columns (`WorkerTable`). `queued` holds waiting messages of direct and
-    class queues and of lanes' heads, as far as they were read.
+    passed its age limit since the last look. `workers` may be in columns (`WorkerTable`).
+    `queued` holds waiting messages of direct and class queues and of lanes' heads, as far as
+    they were read.
     """
 
     at: float
