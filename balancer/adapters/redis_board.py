@@ -150,7 +150,8 @@ def sound_board(described: Mapping[bytes, Description], raw: bytes | None, place
     same = (
         all(beats.get(name) == whole[i * size:(i + 1) * size] for i, name in enumerate(described))
         and all(digest(documents[name]) == mine["description"][i] for i, name in enumerate(described))
-        and mine["holds"].tolist() == [digest(raw) if raw else b"" for raw in raws] and mine["seen"].tolist() == alive
+        and mine["holds"].tolist() == [digest(raw) if raw else b"" for raw in raws]
+        and mine["seen"].tolist() == alive
         and len(described) == len(documents) == len(beats)
     )
     return Board(described, rows, found, HeldColumns(held, raws), counts) if same else None
