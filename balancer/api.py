@@ -11,16 +11,18 @@ next turn, and statistics are read from what it has left.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
 from balancer import cancelling, wiring
 from balancer.adapters import redis_events
-from balancer.loop import AdaptiveLoadBalancer
 from balancer.model import Event, MetricsTold, TaskLeft
 from balancer.outside import checked_metrics
 from balancer.service import running_balancer
+
+if TYPE_CHECKING:
+    from balancer.loop import AdaptiveLoadBalancer
 
 
 def get_load_balancer_stats(where: Celery | AdaptiveLoadBalancer) -> dict[str, Any]:
@@ -64,6 +66,8 @@ def undo_cancel(app: Celery, task_ids: Iterable[str]) -> dict[str, str]:
 
 
 def _running(where: Celery | AdaptiveLoadBalancer) -> AdaptiveLoadBalancer | None:
+    from balancer.loop import AdaptiveLoadBalancer
+
     return where if isinstance(where, AdaptiveLoadBalancer) else running_balancer(where)
 
 

@@ -16,7 +16,6 @@ from redis.exceptions import RedisError
 from balancer import wiring
 from balancer.adapters import redis_cancelled
 from balancer.adapters.redis_connection import Connection
-from balancer.adapters.redis_store import RedisFleetStore
 from balancer.client_word import context_of, open_result, tell_revoked
 from balancer.errors import StoreError
 from balancer.model import Fleet
@@ -35,6 +34,9 @@ class Outcome:
 
 def cancel(app: Celery, task_ids: Iterable[str], *, reason: str = "", by: str = "") -> list[Outcome]:
     """Cancel tasks for good. Raises `StoreError` when Redis does not answer."""
+    # Late: workers come past here, and numpy would cost each process of their pools its memory.
+    from balancer.adapters.redis_store import RedisFleetStore
+
     wanted = list(dict.fromkeys(task_ids))
     ended = {task_id: state for task_id in wanted if (state := _ended(app, task_id))}
     open_ids = [task_id for task_id in wanted if task_id not in ended]

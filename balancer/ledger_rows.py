@@ -31,10 +31,9 @@ from balancer.model import (
     Score,
     SetAside,
     Worker,
-    WorkerTable,
 )
 from balancer.model.batch import Batch, Row
-from balancer.model.table import READING_FIELDS
+from balancer.model.table import READING_FIELDS, WorkerTable
 from balancer.settings import Settings
 
 Rows = Mapping[str, Sequence[Row]]

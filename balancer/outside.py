@@ -14,7 +14,8 @@ from threading import Lock
 from typing import Any, Final
 
 from balancer.errors import BalancerError
-from balancer.model import Fleet, HandedOver, Migration, Reading, WorkerTable
+from balancer.model import Fleet, HandedOver, Migration, Reading
+from balancer.model.table import WorkerTable
 from balancer.option_values import near
 
 #: What a reading holds, and which of it is a share of something.

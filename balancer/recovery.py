@@ -23,8 +23,8 @@ from balancer.settings import Settings
 
 log = logging.getLogger("balancer")
 
-#: What one step may take (s): whoever takes it reports or balances beside it.
-STEP_S: Final = 1.0
+#: What one step may take (s), so that a balancer's turn does not wait longer.
+STEP_S: Final = 2.0
 
 
 class FleetRecovery:

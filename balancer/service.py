@@ -10,9 +10,11 @@ import logging
 import weakref
 from collections.abc import Callable
 from threading import Event, Lock, Thread
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from balancer.loop import AdaptiveLoadBalancer
+if TYPE_CHECKING:
+    from balancer.loop import AdaptiveLoadBalancer
+
 
 log = logging.getLogger("balancer")
 

@@ -8,12 +8,14 @@ They take the same lease as a balancer in beat does: while one runs, they change
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
 from balancer import wiring
-from balancer.loop import AdaptiveLoadBalancer
+
+if TYPE_CHECKING:
+    from balancer.loop import AdaptiveLoadBalancer
 
 #: Names under which the tasks are registered: the whole tick, and prices and orders alone.
 TICK: Final = "balancer.tick"

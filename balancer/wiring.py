@@ -10,23 +10,23 @@ import os
 import socket
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
 from balancer.adapters.redis_connection import Connection, connect
-from balancer.adapters.redis_handover import Control, RedisHandOver
-from balancer.adapters.redis_lease import RedisLease
-from balancer.adapters.redis_store import RedisFleetStore
-from balancer.adapters.system_clock import SystemClock
-from balancer.decide import strategies
-from balancer.decide.situation import Strategy
 from balancer.errors import SettingError
-from balancer.loop import AdaptiveLoadBalancer
 from balancer.option_values import near
-from balancer.recovery import FleetRecovery
 from balancer.settings import PREFIX, STRATEGIES, Settings, from_sources
-from balancer.standing import Ports
+
+if TYPE_CHECKING:
+    from balancer.adapters.redis_handover import Control
+    from balancer.decide.situation import Strategy
+    from balancer.loop import AdaptiveLoadBalancer
+    from balancer.standing import Ports
+
+# What only a balancer needs (numpy, DuckDB) is imported where one is built: a worker comes here for its
+# settings, and would pay for the rest in every process of its pool.
 
 #: Least time to live of the lease (s), and how many rhythms it outlives: a killed balancer is
 #: replaced this late, a slow one is not thrown out by a turn that takes a little longer.
@@ -57,6 +57,8 @@ def conf_of(app: Celery) -> dict[str, Any]:
 def strategy_of(settings: Settings) -> Strategy:
     """The strategy by name, or the object at its import path (a class is called without arguments)."""
     if settings.strategy in STRATEGIES:
+        from balancer.decide import strategies
+
         return strategies.by_name(settings.strategy)
     where = f"{PREFIX}strategy = {settings.strategy!r}"
     module, _, attribute = settings.strategy.partition(":")
@@ -84,6 +86,8 @@ def lease_ttl_s(settings: Settings) -> float:
 
 def build(app: Celery, command_line: Mapping[str, Any] | None = None) -> AdaptiveLoadBalancer:
     """A balancer over the app's Redis. Raises `SettingError` or `StoreError` (Redis does not answer)."""
+    from balancer.loop import AdaptiveLoadBalancer
+
     settings = settings_of(app, command_line)
     strategy = strategy_of(settings)
     return AdaptiveLoadBalancer(ports_over(app, connection_of(app, settings), settings), settings, strategy)
@@ -96,8 +100,13 @@ def connection_of(app: Celery, settings: Settings) -> Connection:
 
 def ports_over(app: Celery, connection: Connection, settings: Settings) -> Ports:
     """The real adapters over one connection."""
-    # DuckDB takes a while to load, and a worker, which comes here for its settings, has no ledger.
     from balancer.adapters.duckdb_ledger import DuckDBLedger
+    from balancer.adapters.redis_handover import RedisHandOver
+    from balancer.adapters.redis_lease import RedisLease
+    from balancer.adapters.redis_store import RedisFleetStore
+    from balancer.adapters.system_clock import SystemClock
+    from balancer.recovery import FleetRecovery
+    from balancer.standing import Ports
 
     def command(name: str) -> Control:
         return lambda worker, arguments: app.control.broadcast(

@@ -27,6 +27,7 @@ from workers import identity, lease, leaving
 from workers.declared import may_be_repeated
 from workers.results import CarefulRedisBackend
 from workers.run import Run, answer, keep, patiently, through
+from workers.trial import await_turn
 
 logger = get_task_logger(__name__)
 
@@ -44,22 +45,28 @@ class Plan:
     fused: bool
     #: The worker's main process runs it (threads, gevent, solo).
     main: bool
+    #: Its client is told when its body begins.
+    tracks: bool
     #: It leaves its body when it is wanted elsewhere.
     interruptible: bool
     kept_limit: int
+    #: Deaths of workers after which a task is set aside.
+    deaths_limit: int
 
     @classmethod
     def of(cls, task: Any, settings: Settings, connection: Connection) -> Plan:
         plan = task.__dict__.get("balancer_plan")
         if plan is None:
             bare = not (task_has_custom(task, "on_success") or task_has_custom(task, "after_return"))
-            main = identity.in_main_process()
+            main, tracks = identity.in_main_process(), task.declared_track_started
             plan = task.balancer_plan = cls(
                 bare=bare,
                 main=main,
+                tracks=bool(task.app.conf.task_track_started if tracks is None else tracks),
                 fused=bare and stores_beside(task.backend, connection),
                 interruptible=not main and may_be_repeated(task, settings),
                 kept_limit=settings.result_kept_limit,
+                deaths_limit=settings.deaths_limit,
             )
         return plan  # type: ignore[no-any-return]
 
@@ -90,21 +97,30 @@ def claimed(task: Any, run: Run, header: Mapping[str, Any], plan: Plan, body: Ca
     """
     if "kept" in header:
         return answer(run, header["kept"].encode())
+    if "suspect" in header:
+        await_turn(run, plan.deaths_limit)
     if "suspect" in header or plan.main:
         # A thread's turn comes long after its task was given to the pool.
         run.begin()
     elif not lease.vouches(header.get("lapses")):
         run.require(lambda: run.fence.holds(run.task_id, run.token))
-    value = through(run, body)
     request = run.request
+    # Asked before the body, which may change it: the worker, whose ack is to commit, does not hear of that.
+    silent = stores_nothing(task, request)
+    value = through(run, body)
     if not plan.bare or request.callbacks or request.chain or request.chord or signals.task_success.receivers:
         run.commit("success", kept=keep(value, task.serializer, plan.kept_limit))
-    elif get_actual_ignore_result(task, request) or type(task.backend) is DisabledBackend:
-        if any_listens(signals.task_postrun, task):
+    elif silent or stores_nothing(task, request):
+        if not silent or any_listens(signals.task_postrun, task):
             run.commit("success", end="done")
     elif not (plan.fused and store(task.backend, run, value, plan)):
         run.commit("success", kept=keep(value, task.serializer, plan.kept_limit))
     return value
+
+
+def stores_nothing(task: Any, request: Any) -> bool:
+    """Whether a task leaves no result: then its ack may be its commit."""
+    return bool(get_actual_ignore_result(task, request)) or type(task.backend) is DisabledBackend
 
 
 def any_listens(signal: Any, task: Any) -> bool:

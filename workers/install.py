@@ -38,6 +38,7 @@ def install(app: Celery) -> Celery:
     app.balancer_installed = True
     import workers.handover
     import workers.preempt  # noqa: F401  both register their control commands
+    from workers.drain import HandOn
 
     app.user_options["worker"].add(
         click.Option(
@@ -47,7 +48,7 @@ def install(app: Celery) -> Celery:
             "[,label=value…]",
         )
     )
-    app.steps["consumer"].update((Pulse, Reporter, Receiving))
+    app.steps["consumer"].update((HandOn, Pulse, Reporter, Receiving))
     beat_program.install_beat(app)
     tasks.register(app)
     if app.configured:
@@ -85,10 +86,16 @@ def configure(app: Celery) -> None:
     )
     options: dict[str, Any] = dict(conf.broker_transport_options or {})
     options.setdefault("queue_order_strategy", ORDER)
+    # For the balanced transport; the stock one takes no notice.
+    options["balancer"] = {
+        "namespace": settings.namespace,
+        "heartbeat_ttl": settings.heartbeat_ttl,
+        "fence_ttl": settings.fence_ttl,
+    }
     if settings.visibility_timeout:
-        # kombu looks for lapsed deliveries only every tenth time of every tenth second by default.
+        # kombu looks for lapsed deliveries only every tenth time of every tenth second by default. The
+        # timeout itself is shortened by `workers.visibility`, when no worker speaks against it.
         options.update(
-            visibility_timeout=settings.visibility_timeout,
             unacked_restore_throttle=1,
             unacked_restore_interval=max(0.5, settings.visibility_timeout / 4),
             unacked_restore_limit=1000,

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from balancer.adapters.documents import read_order
 from balancer.adapters.redis_connection import Connection
-from balancer.decide.order import ranked
+from balancer.decide.pull import ranked
 from balancer.errors import BalancerError
 from balancer.model import Hardware, Order, Reading, TaskProfile
 from balancer.routing import can_run, class_queue, direct_queue, is_lane, strike_reason

@@ -131,7 +131,7 @@ def escalate(wanted: Preemption) -> None:
     if request.acknowledged or request.handed_over or request.id not in worker_state.requests:
         return
     try:
-        token, state_bytes = _still_wanted(wanted)
+        token, state_bytes = wanted_still(wanted)
         if token:
             logger.warning("task %s did not leave in %g s: its process is killed", request.id, wanted.grace_s)
             kill_and_hand_over(wanted, token, state_bytes)
@@ -139,17 +139,22 @@ def escalate(wanted: Preemption) -> None:
         logger.exception("task %s could not be pre-empted", request.id)
 
 
-def _still_wanted(wanted: Preemption) -> tuple[str, int | None]:
+def wanted_still(wanted: Preemption) -> tuple[str, int | None]:
+    """As `standing`; the token is "" also when the task need not leave any more."""
+    connection = wanted.fence.connection
+    move_id = connection.client.hget(connection.keys.want(wanted.task_id), "move")
+    return standing(wanted) if move_id == wanted.move_id.encode() else ("", None)
+
+
+def standing(wanted: Preemption) -> tuple[str, int | None]:
     """The token of the run under way and the size of its checkpoint (bytes); the token is "" when it has
-    ended, has left, or need not leave any more."""
+    ended or left."""
     keys, client = wanted.fence.connection.keys, wanted.fence.connection.client
     with client.pipeline(transaction=True) as pipe:
-        pipe.hget(keys.want(wanted.task_id), "move")
         pipe.hmget(keys.fence(wanted.task_id), ["claim", "state", "owner", "tag"])
         pipe.hget(keys.state(wanted.task_id), "size")
-        move_id, (claim, state, owner, tag), size = pipe.execute()
-    ours = state == b"run" and owner == wanted.fence.owner.encode()
-    if not ours or move_id != wanted.move_id.encode() or tag != wanted.request.delivery.tag.encode():
+        (claim, state, owner, tag), size = pipe.execute()
+    if state != b"run" or owner != wanted.fence.owner.encode() or tag != wanted.request.delivery.tag.encode():
         return "", None
     return (claim or b"").decode(), int(size) if size else None
 

@@ -34,6 +34,9 @@ logger = get_logger(__name__)
 #: Verdicts with which a copy of a message is not delivered any further.
 REFUSED: Final = ("held", "stale", "done")
 
+#: What an ack tells where the run's process has stored its end: it is never the commit then.
+STORED: Final = "stored"
+
 #: What of the header is the publisher's; the rest is said in a worker and means nothing elsewhere.
 PUBLISHED: Final = ("at", "v", "profile", "size", "epoch")
 
@@ -44,7 +47,7 @@ class Receipt:
 
     task_id: str
     token: str
-    #: What the ack tells when it commits the run: the document of a `RunFinished`.
+    #: What the ack tells when it commits the run: the document of a `RunFinished`; or `STORED`.
     event: str = ""
     #: The fence refused the run: its ack commits nothing.
     refused: bool = False
@@ -234,19 +237,25 @@ class BalancedQoS(kombu_redis.QoS):  # type: ignore[misc]
 
         Where Redis is away, what could not be put back is at least not thought to be in hand any more.
         """
-        receiver, running = Receiver.current, running_tags()
-        claimed = {} if receiver is None else {t: r for t, r in self.receipts.items() if t in self._delivered}
-        try:
-            with self.channel.conn_or_acquire(client) as one:
-                for tag in self._delivered.keys() - claimed.keys():
-                    self.restore_by_tag(tag, client=one)
-            for tag, receipt in claimed.items():
-                if receiver is not None and tag not in running:
-                    receiver.give_up(self.channel, tag, receipt, requeue=True, front=True)
-        finally:
-            for tag in claimed.keys() - running:
+        running = running_tags()
+        for tag in list(self._delivered):
+            try:
+                self._restore(tag, running, client)
+            except Exception as error:
+                # A closed channel fails in many ways; the worker must outlive it, and what it held is
+                # found in Redis when it has another.
+                logger.warning("delivery %s could not be put back yet: %r", tag, error)
+            if tag in self.receipts and tag not in running:
                 self.drop(tag)
-            self._delivered.clear()
+        self._delivered.clear()
+
+    def _restore(self, tag: str, running: set[str], client: Any) -> None:
+        receipt, receiver = self.receipts.get(tag), Receiver.current
+        if receipt is None or receiver is None:
+            with self.channel.conn_or_acquire(client) as one:
+                self.restore_by_tag(tag, client=one)
+        elif tag not in running:
+            receiver.give_up(self.channel, tag, receipt, requeue=True, front=True)
 
 
 def generation_of(headers: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ tasks that were cancelled for good, and keeps the visibility timeout.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from celery.concurrency.base import BasePool
@@ -15,9 +16,11 @@ from celery.worker import state as worker_state
 from balancer.adapters import redis_cancelled
 from balancer.adapters.redis_beats import Told
 from balancer.adapters.redis_connection import Connection
+from balancer.adapters.redis_stray import return_strays
 from balancer.recovery import FleetRecovery
 from balancer.settings import Settings
 from workers import held
+from workers.beside import Beside
 from workers.out_of_memory import MemoryWatch
 from workers.pulse import Pulse
 from workers.visibility import Visibility
@@ -30,11 +33,19 @@ class Errands:
 
     def __init__(self, consumer: Any, connection: Connection, settings: Settings) -> None:
         self._consumer = consumer
-        self._connection = connection
         self._recovery = FleetRecovery(consumer.app, connection, settings)
+        self._recovering = Beside("recovery")
         self._visibility = Visibility(consumer.app, connection, settings)
         self._revision = b""
+        self._settings = settings
+        #: When this worker looks for messages to workers that are gone (steady clock, s); not at once,
+        #: since the others of a fleet that starts have not reported yet.
+        self._next_look = time.monotonic() + settings.heartbeat_ttl
         MemoryWatch.current = self._memory = MemoryWatch()
+
+    @property
+    def _connection(self) -> Connection:
+        return self._recovery.deliveries.connection
 
     def run(self, told: Told) -> None:
         """After one report. Raises what Redis raises: the next report tries again."""
@@ -43,8 +54,17 @@ class Errands:
             self._end_cancelled()
             self._revision = told.cancelled_revision
         if told.dead or told.untold:
-            self._recovery.act(told.untold, told.dead)
+            self._recovering.run(self._recovery.act, told.untold, told.dead)
+        self._look_for_strays()
         self._visibility.tend(self._consumer)
+
+    def _look_for_strays(self) -> None:
+        """What lies in direct queues of workers that are gone; one worker of the fleet looks at a time."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + self._settings.heartbeat_ttl / 2
+        if returned := return_strays(self._connection, self._settings.heartbeat_ttl):
+            logger.warning("%d messages for workers that are gone are back in their lanes", returned)
 
     def _end_cancelled(self) -> None:
         """Have the event loop end what is held of tasks that were cancelled."""
@@ -69,6 +89,9 @@ def end_cancelled(consumer: Any, task_id: str, reason: str) -> None:
         request.terminate(consumer.pool)
         return
     request._announce_revoked(reason or "cancelled", False, None, False)
+    if hasattr(request, "handed_over"):
+        # Its timer or its turn comes all the same: then it is dropped, as what was handed over is.
+        request.handed_over = True
     if stops:
         # Should it be on its way to a pool process already, that ends when it accepts the task.
         request._terminate_on_ack = consumer.pool, None

@@ -38,10 +38,13 @@ WHENEVER: Final = 1e15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """Who hears, in the report's thread, which lanes this worker can serve and what a report was told."""
+    """Who hears, in the report's thread, which lanes this worker can serve and what a report was told;
+    and what it asks."""
 
     lanes: Callable[[list[str]], None]
     told: Callable[[redis_beats.Told], None]
+    #: Which of the held deliveries are renewed now, of this count of reports.
+    renewed: Callable[[list[str], int], list[str]]
     #: A report older than this is one of the dead (s).
     ttl_s: float
 
@@ -129,7 +132,7 @@ class Report:
             beat=beat.pack(reading, busy=len(running), loop_ticks=ticks, at=time.time()),
             description=self.description if again else None,
             holds=holds if again or holds != memory.holds else None,
-            renew=held.deliveries(self.consumer),
+            renew=self.listeners.renewed(held.deliveries(self.consumer), memory.count),
             now=time.time(),
             ttl_s=self.listeners.ttl_s,
         )
@@ -159,7 +162,9 @@ class Report:
         self.listeners.lanes(self.follower.servable())
 
     def _health(self) -> str:
-        if self.follower.view.health == "draining" or Pulse.current is None:
+        if self.follower.view.draining:
+            return "draining"
+        if Pulse.current is None:
             return self.follower.view.health
         return self._memory.watch.health(Pulse.current.ticks, self.consumer)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from celery import bootsteps
 from celery.utils.log import get_logger
@@ -28,9 +28,14 @@ from workers.lanes import LaneFollower
 from workers.publish import plain_queue
 from workers.pulse import Pulse
 from workers.recovery import Errands
+from workers.renewal import due
 from workers.report import Listeners, Report
+from workers.visibility import timeout_of
 
 logger = get_logger(__name__)
+
+#: kombu's visibility timeout where nobody sets one (s).
+BROKERS_TIMEOUT_S: Final = 3600.0
 
 
 class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -99,8 +104,19 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
                 ttl_s=self.settings.heartbeat_ttl,
                 lanes=partial(serve_soon, consumer),
                 told=Errands(consumer, connection, self.settings).run,
+                renewed=partial(
+                    due,
+                    timeout_s=self._visibility_timeout(consumer),
+                    interval_s=self.settings.heartbeat_interval,
+                ),
             ),
         )
+
+    def _visibility_timeout(self, consumer: Any) -> float:
+        """The shortest visibility timeout (s) that a worker which is set like this one may come to follow."""
+        options = consumer.app.conf.broker_transport_options or {}
+        known = (self.settings.visibility_timeout, options.get("visibility_timeout"), BROKERS_TIMEOUT_S)
+        return min(float(seconds) for seconds in known if seconds)
 
     def status(self) -> dict[str, Any]:
         """What this worker is, follows and holds, for `celery inspect balancer_status`."""
@@ -118,6 +134,7 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
             "running": [task.task_id for task in running],
             "reserved": [task.task_id for task in reserved],
             "health": follower.view.health,
+            "visibility_timeout": timeout_of(self.report.consumer),
         }
 
 
@@ -142,16 +159,24 @@ def serve_soon(consumer: Any, lanes: list[str]) -> None:
 
 
 def serve(consumer: Any, queue: str) -> None:
-    """Consume from a queue that is reached through the default exchange; does nothing if it does."""
+    """Consume from a queue that is reached through the default exchange; does nothing if it does, and in
+    a worker that drains."""
+    if LaneFollower.current is not None and LaneFollower.current.view.draining:
+        return
     if queue not in consumer.app.amqp.queues:
         consumer.app.amqp.queues.add(plain_queue(queue))
     if consumer.task_consumer is not None and not consumer.task_consumer.consuming_from(queue):
         consumer.add_task_queue(queue)
 
 
+def is_closed(channel: Any) -> bool:
+    """Whether a channel's connection is lost and closed; the next report finds the new one."""
+    return channel is None or getattr(channel.connection, "client", None) is None
+
+
 def serve_lanes(consumer: Any, lanes: list[str]) -> None:
     """Consume from exactly these lanes, beside the queues that are no lanes. On the event loop."""
-    if consumer.task_consumer is None:
+    if consumer.task_consumer is None or is_closed(consumer.task_consumer.channel):
         return
     for queue in lanes:
         serve(consumer, queue)

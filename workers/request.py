@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.backends.base import DisabledBackend
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -22,15 +23,20 @@ from workers.header import read_header
 from workers.leaving import RefusedDelivery
 from workers.out_of_memory import sent_where_memory_is
 from workers.pulse import Pulse
-from workers.receipts import BalancedQoS, receipt_of
+from workers.receipts import STORED, BalancedQoS, receipt_of
 from workers.run import finished_document
 from workers.set_aside import set_aside
-from workers.task import delivery_of, fence_of
+from workers.task import BalancedMixin, delivery_of, fence_of
 
 logger = get_logger(__name__)
 
 #: Losses of its process in a row, without a checkpoint between, after which a task is given up.
 LOSSES: Final = 5
+
+
+def commits(task: Any) -> bool:
+    """Whether a run of this task has told the fence of its end; a `__call__` of its own may pass it by."""
+    return type(task).__call__ is BalancedMixin.__call__
 
 
 class BalancedRequest(Request):  # type: ignore[misc]
@@ -62,11 +68,13 @@ class BalancedRequest(Request):  # type: ignore[misc]
         self._forget()
 
     def acknowledge(self) -> None:
-        if not self._failed and not self.acknowledged:
-            receipt = receipt_of(self.message)
-            if receipt is not None:
-                # Told where the ack commits the run: nothing has told of its end before.
-                receipt.event = self._finished()
+        receipt = None if self._failed or self.acknowledged else receipt_of(self.message)
+        if receipt is not None and (self._ignore_result or type(self.task.backend) is DisabledBackend):
+            # Told where the ack commits the run: nothing has told of its end before.
+            receipt.event = self._finished()
+        elif receipt is not None and not self.delivery_info["redelivered"] and commits(self.task):
+            # Celery may take a redelivery for done by its result alone, and run nothing.
+            receipt.event = STORED
         super().acknowledge()
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:

@@ -2,24 +2,42 @@
 
 Celery's backends look before they store, in two steps: what a late process says of a task that goes on
 (STARTED, RETRY) could replace what another has told of its end meanwhile. `careful` makes that one
-step for Celery's own Redis backend, and has it wait for a Redis that is away. `keep_failure` keeps what a
-run raised, as a return value is kept, for the delivery that comes after the death of its worker.
+step for Celery's own Redis backend, and has it wait for a Redis that is away, where Celery would fail
+the task, or the chord of which it is a member. `keep_failure` keeps what a run raised, as a return
+value is kept, for the delivery that comes after the death of its worker.
 """
 
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from typing import Any, Final
 
 from celery import current_app, current_task, states
+from celery.backends import redis as redis_backends
 from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.utils.serialization import ensure_serializable, get_pickleable_exception
 from kombu.utils.encoding import bytes_to_str
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
 from balancer.adapters.redis_connection import load_script
 
 #: Longest failure that is kept (bytes).
 FAILURE_LIMIT: Final = 65_536
+
+
+#: How long a worker that publishes the body of a chord keeps others from it, beyond Celery's first claim (s).
+CLAIM_S: Final = 15
+
+#: Where Celery's script of a chord's part takes the claim to publish the body, and the same for one who
+#: asks again.
+TAKES: Final = "if redis.call('SET', ckey, claim_token, 'NX', 'EX', claim_expires) then"
+TAKES_AGAIN: Final = TAKES.replace("if ", "if redis.call('GET', ckey) == claim_token or ", 1)
+
+#: Tries of a command while Redis is away, and the longest pause between them (s): about two minutes.
+RETRIES: Final = 130
+PAUSE_S: Final = 1.0
 
 
 class _Careful:
@@ -29,6 +47,18 @@ class _Careful:
         if state in states.READY_STATES:
             return super()._set_with_state(key, value, state)  # type: ignore[misc]
         return self.ensure(self._tell, (key, value))  # type: ignore[attr-defined]
+
+    def _chord_publish_claim_expires(self, initial_expires: float, callback: Any) -> float:
+        """Not as long as publishing may take at worst: a second publish of a chord's body is a copy, and
+        whoever comes after a worker that died over it waits for this time."""
+        whole = super()._chord_publish_claim_expires(initial_expires, callback)  # type: ignore[misc]
+        return min(whole, initial_expires + CLAIM_S)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _chord_part_return_script(self) -> Any:
+        """Celery's script, which may be sent again when its answer was lost."""
+        text = redis_backends.CHORD_PART_RETURN_LUA.replace(TAKES, TAKES_AGAIN)
+        return self.client.register_script(text)  # type: ignore[attr-defined]
 
     def _tell(self, key: Any, value: Any) -> None:
         run = load_script(self.client, "tell")  # type: ignore[attr-defined]
@@ -52,13 +82,27 @@ def careful(backend: Any) -> Any:
     better = CAREFUL.get(type(backend))
     if better is not None:
         backend.__class__ = better
-        # Its end is committed: given up, it could only be told by another run.
+        # What it tells is committed: given up, it could only be told by another run.
         backend.always_retry = True
+        wait_for_redis(backend.client.connection_pool)
     return backend
 
 
+def wait_for_redis(pool: Any) -> None:
+    """Have the connections of a pool try again while Redis is away, each command by itself."""
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=PAUSE_S), RETRIES)
+    pool.connection_kwargs["retry"] = retry
+    for connection in list(getattr(pool, "_available_connections", ())):
+        connection.retry = retry
+
+
 def keep_failure(error: BaseException) -> bytes:
-    """What a run raised, as it is kept until the ack; empty when it is too long or cannot be."""
+    """What a run raised, as it is kept until the ack; empty when it is too long or cannot be.
+
+    A `MemoryError` is not kept: raised again, it would end the next worker as it ended this one.
+    """
+    if isinstance(error, MemoryError):
+        return b""
     try:
         plain: Any = get_pickleable_exception(error)
         kind = type(plain)

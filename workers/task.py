@@ -148,8 +148,9 @@ class BalancedMixin:
 
     @property
     def backend(self) -> Any:
-        """As `Task.backend`; what a late run says of itself there cannot unsay an end."""
-        return careful(self.app.backend if self._backend is None else self._backend)
+        """As `Task.backend`; in a worker it waits for a Redis that is away, and unsays no end."""
+        backend = self.app.backend if self._backend is None else self._backend
+        return careful(backend) if identity.worker_name() else backend
 
     @backend.setter
     def backend(self, value: Any) -> None:
@@ -164,7 +165,8 @@ class BalancedMixin:
         if in_main_process(os.getpid()) and revoked(request.id):
             # The pool's own queue, where it waited, is not looked through for revoked tasks.
             raise leaving.RefusedDelivery("revoked", False)
-        fence, settings = patiently(lambda: fence_of(self.app), also=(StoreError,))
+        place = os.getpid(), id(self.app)
+        fence, settings = _FENCES.get(place) or patiently(lambda: fence_of(self.app), also=(StoreError,))
         raw: Any = getattr(request, "balancer", None)
         header = read_header(raw)
         run = request.balancer_run = Run(
@@ -187,9 +189,8 @@ class BalancedMixin:
 
     def _claimed(self, plan: Plan, args: Any, kwargs: Any) -> Any:
         """The body of a run that has its claim, told to the client where that is wanted."""
-        request, tracks = self.request, self.declared_track_started
-        tracks = self.app.conf.task_track_started if tracks is None else tracks
-        if tracks and not get_actual_ignore_result(self, request):
+        request = self.request
+        if plan.tracks and not get_actual_ignore_result(self, request):
             told = {"pid": os.getpid(), "hostname": request.hostname}
             try:
                 self.backend.store_result(request.id, told, states.STARTED, request=request)

@@ -120,6 +120,8 @@ class Delivering:
         if receiver is None:
             return replace(taken, verdict="none")
         if not receiver.knows(task_id):
+            # It may have ended here, its ack still on the way.
+            self.channel.flush_acks()
             verdict, token = receiver.receive(message, taken.tag)
             header = message.headers["balancer"]
             return Taken(verdict=verdict, token=token, kept=header.get("kept", ""),

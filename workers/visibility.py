@@ -6,7 +6,6 @@ back what those do not know, such as tasks that are not balanced on the stock tr
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from celery.utils.log import get_logger
 from balancer import strangers
 from balancer.adapters.redis_connection import Connection
 from balancer.settings import Settings
+from workers.beside import Beside
 from workers.held import snapshot
 
 logger = get_logger(__name__)
@@ -33,7 +33,7 @@ class Visibility:
         self._read_at = float("-inf")
         self._short = False
         self._warned_of = ""
-        self._asking: threading.Thread | None = None
+        self._asking = Beside("the look for workers without the plug-in")
 
     def tend(self, consumer: Any) -> None:
         """After a report. Raises what Redis raises."""
@@ -41,7 +41,10 @@ class Visibility:
             return
         if time.monotonic() - self._read_at >= READ_EVERY_S:
             self._read_at = time.monotonic()
-            self._ask()
+            # Workers take longer to answer than a report may wait.
+            self._asking.run(
+                strangers.look_when_due, self._app, self._connection, self._settings.heartbeat_ttl
+            )
             self._judge(strangers.last_look(self._connection))
         set_timeout(consumer, self._settings.visibility_timeout if self._short else None)
 
@@ -53,18 +56,11 @@ class Visibility:
             logger.error("balancer_visibility_timeout is not applied: %s", sentence)
         self._warned_of = sentence
 
-    def _ask(self) -> None:
-        """Ask the fleet if it is time. In a thread: workers take longer to answer than a report may wait."""
-        if self._asking is None or not self._asking.is_alive():
-            self._asking = threading.Thread(target=self._look, name="balancer-strangers", daemon=True)
-            self._asking.start()
 
-    def _look(self) -> None:
-        try:
-            strangers.look_when_due(self._app, self._connection, self._settings.heartbeat_ttl)
-        except Exception:
-            # Whatever the broker's client raises; nothing is shortened on it.
-            logger.warning("workers could not be asked for their queues", exc_info=True)
+def timeout_of(consumer: Any) -> float | None:
+    """The visibility timeout (s) by which this worker gives back what was held too long."""
+    channel = getattr(consumer.task_consumer, "channel", None)
+    return None if channel is None else float(channel.qos.visibility_timeout)
 
 
 def set_timeout(consumer: Any, seconds: float | None) -> None:

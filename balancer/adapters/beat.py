@@ -1,17 +1,14 @@
-"""The packed heartbeat: a worker's numbers in 111 bytes, read a whole fleet at a time.
+"""The packed heartbeat: a worker's numbers in 111 bytes, written each second (`redis_beats.publish`).
 
-A worker writes one each second (`redis_beats.publish`); the store reads ten thousand with one
-numpy view. Absent is a cleared bit of `present`, never 0. Little-endian, version first.
+Absent is a cleared bit of `present`, never 0. Little-endian, version first. Read by `beat_rows`, a whole
+fleet at a time; the writer does without numpy, which a worker has no other use for.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final
-
-import numpy as np
+import struct
+from dataclasses import fields
+from typing import Final
 
 from balancer.model import Reading
 
@@ -21,106 +18,13 @@ VERSION: Final = 1
 #: The numbers of a reading, in the order of their bits in `present`.
 FIELDS: Final = tuple(f.name for f in fields(Reading))
 
-#: Those that are shares of a whole.
-RATIOS: Final = ("cpu", "memory", "gpu", "gpu_memory", "pressure")
-
-#: A ratio above this is not a busy device but a broken reading (samplers overshoot 1 a little).
-RATIO_LIMIT: Final = 1.5
-
-#: More slots in use than any worker has: the number is broken.
-BUSY_LIMIT: Final = 1_000_000
-
-DTYPE: Final = np.dtype(
-    [("version", "u1"), ("present", "<u2"), ("busy", "<u4"), ("loop_ticks", "<u8"), ("at", "<f8")]
-    + [(name, "<f8") for name in FIELDS]
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Why a beat, or some of its numbers, cannot be used. `whole`: nothing of it can."""
-
-    reason: str
-    detail: str = ""
-    whole: bool = False
+#: version, present, busy, loop ticks, at, then the numbers.
+LAYOUT: Final = struct.Struct(f"<BHIQd{len(FIELDS)}d")
 
 
 def pack(reading: Reading, *, busy: int, loop_ticks: int, at: float) -> bytes:
     """One beat. `at` is the worker's clock (s); `busy` and `loop_ticks` as in `model.Worker`."""
-    row = np.zeros(1, DTYPE)
-    row["version"], row["busy"], row["loop_ticks"], row["at"] = VERSION, busy, loop_ticks, at
-    present = 0
-    for bit, name in enumerate(FIELDS):
-        value = getattr(reading, name)
-        if value is not None:
-            present |= 1 << bit
-            row[name] = value
-    row["present"] = present
-    return row.tobytes()
-
-
-def unpack_many(raws: Sequence[bytes]) -> tuple[np.ndarray[Any, np.dtype[Any]], dict[int, Fault]]:
-    """Rows of `DTYPE`, one a beat, and what is wrong with which row.
-
-    A row with a `whole` fault is all zeros; a broken number alone is only taken out of `present`.
-    """
-    faults = {i: fault for i, raw in enumerate(raws) if (fault := _whole_fault(raw)) is not None}
-    blank = bytes(DTYPE.itemsize)
-    joined = b"".join(blank if i in faults else raw for i, raw in enumerate(raws))
-    rows = np.frombuffer(joined, DTYPE).copy()
-    clear_faults(rows, faults)
-    return rows, faults
-
-
-def clear_faults(rows: np.ndarray[Any, np.dtype[Any]], faults: dict[int, Fault]) -> None:
-    """Clear what cannot be in rows of `DTYPE` (or one with the same fields) and note it in `faults`: all of a
-    row, or a number alone, which is then absent."""
-    for i in np.flatnonzero(~np.isfinite(rows["at"]) | (rows["busy"] > BUSY_LIMIT)
-                            | (rows["present"] >> len(FIELDS) != 0)).tolist():
-        said = rows[list(DTYPE.names or ())][i].astype(DTYPE).tobytes().hex()
-        faults[i] = Fault(reason="no numbers of ours", detail=said, whole=True)
-        rows[i] = np.zeros(1, rows.dtype)[0]
-    _clear_broken(rows, faults)
-
-
-def numbers(rows: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The readings in cleared rows as columns (rows, `FIELDS`), NaN where a number is absent."""
-    present = rows["present"][:, None] >> np.arange(len(FIELDS), dtype=np.uint16) & 1
-    return np.where(present, np.column_stack([rows[name] for name in FIELDS]), np.nan)
-
-
-def readings(rows: np.ndarray[Any, np.dtype[Any]]) -> list[Reading]:
-    """The readings in rows of `unpack_many`."""
-    present = rows["present"].tolist()
-    columns = [rows[name].tolist() for name in FIELDS]
-    return [
-        Reading(**{name: column[i] for bit, (name, column) in enumerate(zip(FIELDS, columns, strict=True))
-                   if mask >> bit & 1})
-        for i, mask in enumerate(present)
-    ]
-
-
-def _whole_fault(raw: bytes) -> Fault | None:
-    if raw[:1] and raw[0] > VERSION:
-        return Fault(reason=f"version {raw[0]} is newer than {VERSION}", detail=raw[:256].hex(), whole=True)
-    if len(raw) != DTYPE.itemsize or raw[0] != VERSION:
-        return Fault(reason=f"{len(raw)} bytes, not a beat of {DTYPE.itemsize}", detail=raw[:256].hex(),
-                     whole=True)
-    return None
-
-
-def _clear_broken(rows: np.ndarray[Any, np.dtype[Any]], faults: dict[int, Fault]) -> None:
-    """Take numbers that cannot be out of `present`, and note them in `faults`."""
-    for bit, name in enumerate(FIELDS):
-        values = rows[name]
-        there = (rows["present"] >> bit & 1).astype(bool)
-        limit = RATIO_LIMIT if name in RATIOS else math.inf
-        # Cold rooms are real: only a temperature may be negative, and not below the absolute zero.
-        floor = -273.15 if name == "temperature_celsius" else 0.0
-        with np.errstate(invalid="ignore"):
-            broken = there & ~(np.isfinite(values) & (values >= floor) & (values <= limit))
-        for i in np.flatnonzero(broken).tolist():
-            said = f"{name} {values[i]:g}"
-            before = faults[i].detail + ", " if i in faults else ""
-            faults[i] = Fault(reason="numbers that cannot be", detail=before + said)
-        rows["present"] &= ~(broken.astype("<u2") << bit)
+    values = [getattr(reading, name) for name in FIELDS]
+    present = sum(1 << bit for bit, value in enumerate(values) if value is not None)
+    numbers = [0.0 if value is None else float(value) for value in values]
+    return LAYOUT.pack(VERSION, present, busy, loop_ticks, at, *numbers)

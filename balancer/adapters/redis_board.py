@@ -14,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.adapters import beat
+from balancer.adapters import beat, beat_rows
 from balancer.adapters.documents import Description, Holds
 from balancer.model.table import RUN, Holdings, Numbers, Roster, WorkerTable, run_rows
 
 #: One row: the beat, the server's clock (s), the first half of the SHA-1 of both documents in hexadecimal.
-ROW: Final = np.dtype([*beat.DTYPE.descr, ("seen", "<f8"), ("holds", "S16"), ("description", "S16")])
+ROW: Final = np.dtype([*beat_rows.DTYPE.descr, ("seen", "<f8"), ("holds", "S16"), ("description", "S16")])
 
 #: Names of profiles that are kept at most; then all are forgotten and the fleet is read anew.
 PROFILES_KEPT: Final = 50_000
@@ -88,7 +88,7 @@ class Board:
         self.names = list(described)
         self.described = tuple(described.values())
         self.held = held
-        self.faults: dict[int, beat.Fault] = {}
+        self.faults: dict[int, beat_rows.Fault] = {}
         self._counts = counts
         self._places = places
         self._digests = rows["description"][places]
@@ -116,7 +116,7 @@ class Board:
     def table(self, rows: Rows, fresh: NDArray[np.bool_]) -> WorkerTable:
         """The `fresh` workers by these rows; `faults` then tells what of them is broken."""
         self.faults = {}
-        beat.clear_faults(rows, self.faults)
+        beat_rows.clear_faults(rows, self.faults)
         for place in np.flatnonzero(~fresh).tolist():
             self.faults.pop(place, None)
         known, roster = self._roster
@@ -126,7 +126,7 @@ class Board:
         degraded = [place for place, fault in self.faults.items() if fault.whole]
         theirs = rows if fresh.all() else rows[fresh]
         numbers = Numbers(at=theirs["seen"].copy(), busy=theirs["busy"].astype(np.float64),
-                          loop_ticks=theirs["loop_ticks"].copy(), readings=beat.numbers(theirs))
+                          loop_ticks=theirs["loop_ticks"].copy(), readings=beat_rows.numbers(theirs))
         return WorkerTable(roster, self.held.holdings(fresh, degraded), numbers)
 
 
@@ -142,8 +142,8 @@ def sound_board(described: Mapping[bytes, Description], raw: bytes | None, place
         at.append(int(place))
     found = np.array(at, dtype=np.intp)
     mine = rows[found]
-    whole = mine[list(beat.DTYPE.names or ())].astype(beat.DTYPE).tobytes()
-    size = beat.DTYPE.itemsize
+    whole = mine[list(beat_rows.DTYPE.names or ())].astype(beat_rows.DTYPE).tobytes()
+    size = beat_rows.DTYPE.itemsize
     documents, beats, holds = tables["descriptions"], tables["beats"], tables["holds"]
     raws = [holds.get(name, b"") for name in described]
     alive = [tables["alive"].get(d.instance.encode(), -1.0) for d in described.values()]

@@ -147,6 +147,10 @@ class Keys:
     def state(self, task_id: str) -> str:
         return self.ours("state", task_id)
 
+    def drain(self, worker: str) -> str:
+        """How far a worker has come that was told to drain."""
+        return self.ours("drain", worker)
+
     def want(self, task_id: str) -> str:
         return self.ours("want", task_id)
 

@@ -61,6 +61,13 @@ class Judged:
     verdict: Verdict
     queue: str = ""
 
+    @property
+    def read(self) -> str:
+        """The fence, for the script to compare; without one, whether others are to be asked for the tag."""
+        if self.held is not None and not self.held.balanced:
+            return "ask" if self.held.redelivered else ""
+        return self.fence.compared
+
     def losses(self, instance: str) -> str:
         """The workers that died of it so far, a line each; the last ones where there were many."""
         if str(self.verdict.deaths) == (self.fence.deaths or "0"):
@@ -108,25 +115,29 @@ class Recovery:
                    lock: str) -> Tally:
         tally, until = Tally(), time.monotonic() + budget_s
         served = ServedQueues(self.connection, self._ttl_s)
-        tags = self._in_order(instance, set(known))
+        tags = self._in_order(instance, set(known), lock)
         for start in range(0, len(tags), BATCH):
             batch = tags[start:start + BATCH]
             if time.monotonic() > until:
                 tally.left = len(tags) - start
                 break
-            if lock:
-                self.connection.client.pexpire(lock, round(LOCK_S * 1000))
+            self._renew(lock)
             if not self._batch(instance, batch, died, served, tally):
                 break
         return tally
 
-    def _in_order(self, instance: str, known: set[str]) -> list[str]:
+    def _renew(self, lock: str) -> None:
+        if lock:
+            self.connection.client.pexpire(lock, round(LOCK_S * 1000))
+
+    def _in_order(self, instance: str, known: set[str], lock: str) -> list[str]:
         """The tags to give back, what is to run first at the end: it is pushed last, to the front."""
         keys, client = self.connection.keys, self.connection.client
         tags = [tag for tag in (raw.decode() for raw in client.smembers(keys.held(instance)))
                 if tag not in known]
         placed: list[tuple[bool, float, str]] = []
         for start in range(0, len(tags), PAGE):
+            self._renew(lock)
             for one in self._read(tags[start:start + PAGE]):
                 at = one.held.published_at if one.held is not None else 0.0
                 placed.append((not one.fence.started, at, one.tag))
@@ -215,7 +226,7 @@ class Recovery:
             script_keys += [keys.fence(task_id), target, keys.want(task_id)]
             losses = one.losses(instance)
             document, event = _documents(one, instance, losses)
-            args += [one.tag, one.verdict.action, one.fence.compared, task_id,
+            args += [one.tag, one.verdict.action, one.read, task_id,
                      held.delivery.next_generation() if held is not None else "", one.verdict.deaths,
                      losses, document, event]
         return [answer.decode() for answer in self.connection.script("recover")(script_keys, args)]
@@ -245,8 +256,10 @@ def _documents(one: Judged, instance: str, losses: str) -> tuple[str | bytes, st
     if action in ("answer", "plain"):
         return held.again_in(one.queue), _recovered(held, instance, one.queue)
     if action == "aside":
-        reason = (f"{one.verdict.deaths} workers died while they ran it, the last of them {instance}, "
-                  "without a checkpoint between")
+        deaths = one.verdict.deaths
+        reason = f"the worker that ran it died ({instance})" if deaths == 1 else (
+            f"{deaths} workers died while they ran it, the last of them {instance}, "
+            "without a checkpoint between")
         document = failed_document(held, queue=one.queue, reason=reason,
                                    history=losses.split("\n"))
         return document, event_document(

@@ -17,7 +17,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from balancer.adapters import asides, redis_lanes
 from balancer.adapters.asides import Asides, aside
-from balancer.adapters.documents import order_document, read, read_event, write
+from balancer.adapters.documents import read, read_event, write
+from balancer.adapters.order_text import order_document
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_lanes import LaneReader, LaneTable
 from balancer.adapters.redis_queues import Backlog, Heads, QueueWatch

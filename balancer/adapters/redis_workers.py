@@ -14,14 +14,14 @@ from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
-from balancer.adapters import beat
+from balancer.adapters import beat, beat_rows
 from balancer.adapters.asides import aside
 from balancer.adapters.documents import Description, Holds, read_description, read_holds
 from balancer.adapters.redis_board import Board, sound_board
 from balancer.errors import StoreError
-from balancer.model import Reading, SetAside, Worker, WorkerTable
+from balancer.model import Reading, SetAside, Worker
 from balancer.model import table as who
-from balancer.model.table import Holdings, Numbers
+from balancer.model.table import Holdings, Numbers, WorkerTable
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ class WorkerRegister:
                  asides: list[SetAside]) -> WorkerTable:
         """The fresh workers; "degraded" where part of a report is unreadable, so that nothing moves there."""
         blank = beat.pack(Reading(), busy=0, loop_ticks=0, at=0.0)
-        rows, faults = beat.unpack_many([reports.beats.get(name, blank) for name, _, _ in fresh])
+        rows, faults = beat_rows.unpack_many([reports.beats.get(name, blank) for name, _, _ in fresh])
         for i, fault in faults.items():
             asides.append(aside(f"beat of {_text(fresh[i][0])}", fault.reason, fault.detail))
         held = []
@@ -189,7 +189,7 @@ class WorkerRegister:
             held.append(replace(holds or Holds(), health="degraded") if broken else holds or Holds())
         numbers = Numbers(
             at=np.array([at for _, _, at in fresh], dtype=np.float64), busy=rows["busy"].astype(np.float64),
-            loop_ticks=rows["loop_ticks"].copy(), readings=beat.numbers(rows))
+            loop_ticks=rows["loop_ticks"].copy(), readings=beat_rows.numbers(rows))
         return WorkerTable(who.Roster([d for _, d, _ in fresh]), Holdings.of(held), numbers)
 
     def _held(self, name: bytes, raw: bytes | None, asides: list[SetAside]) -> Holds | None:

@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "failed": ("balancer.cli.failed:failed", "Tasks that were set aside: they ended what ran them.", ""),
     "resend": ("balancer.cli.failed:resend", "Send tasks that were set aside again.", ""),
     "options": ("balancer.cli.options:options", "Every option: its value now, default and range.", ""),
+    "drain": ("balancer.cli.drain:drain", "Empty a worker: hand on what it holds, then stop it.", ""),
     "report": ("balancer.cli.report:report", "Write a page about all that is in the ledger.", "report"),
     "analyze": ("balancer.cli.report:analyze", "Draw one metric of the ledger.", "report"),
     "visualize": ("balancer.cli.report:visualize", "Draw one metric to zoom and pan.", "report"),

@@ -12,8 +12,10 @@ from typing import Any, Final
 import click
 
 from balancer import wiring
-from balancer.adapters import redis_view
+from balancer.adapters import redis_cancelled, redis_failed, redis_view
 from balancer.adapters.duckdb_ledger import read
+from balancer.adapters.redis_cancelled import Cancelled
+from balancer.adapters.redis_failed import Failed
 from balancer.cli.screen import console, labelled
 from balancer.cli.story import facts, history
 from balancer.decide.estimate import seconds
@@ -76,6 +78,8 @@ def explanation(app: Any, task_id: str, db_path: str | None = None) -> Document:
     search = None if held else redis_view.search(connection, queues, task_id)
     document: Document = {
         "task_id": task_id,
+        "set_aside": _reason(redis_failed.found(connection, task_id)),
+        "cancelled": _reason(redis_cancelled.entry_of(connection, task_id)),
         "fence": redis_view.fence(connection, task_id),
         "held": None if held is None else _held_document(*held, standing.fleet.at),
         "waiting": search and search.found and {"queue": search.found.queue, "ahead": search.found.ahead},
@@ -92,7 +96,8 @@ def explanation(app: Any, task_id: str, db_path: str | None = None) -> Document:
     document["estimates"] = _estimates(profile, standing, settings) if profile else {}
     document["known"] = bool(
         document["fence"] or held or document["waiting"] or document["migrations"] or document["runs"]
-        or document["decisions"] or document["moves"] or document["client_state"] not in ("PENDING", None))
+        or document["decisions"] or document["moves"] or document["set_aside"] or document["cancelled"]
+        or document["client_state"] not in ("PENDING", None))
     return document
 
 
@@ -135,6 +140,11 @@ def _estimates(profile: TaskProfile, standing: Standing, settings: Settings) -> 
             "emulated": hardware.emulated,
         })
     return dict(sorted(found.items()))
+
+
+def _reason(entry: Failed | Cancelled | None) -> str | None:
+    """Why a task was set aside or cancelled; `None` when it was not."""
+    return None if entry is None else entry.reason or "no reason was given"
 
 
 def _client_state(app: Any, task_id: str) -> str | None:

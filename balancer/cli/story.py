@@ -31,6 +31,10 @@ def facts(document: Document) -> Iterator[Line]:
         yield "", "a mistyped id, another Redis than the fleet's, or a result that has expired?"
     else:
         yield "now", _place(document)
+        if document.get("set_aside"):
+            yield "set aside", f"{document['set_aside']}; `balancer resend` sends it again"
+        if document.get("cancelled"):
+            yield "cancelled", f"{document['cancelled']}; `balancer cancel --undo` lets it run"
         yield "client", f"sees {document['client_state'] or 'nothing: the app has no result backend'}"
         yield from _fence(document)
         yield from _checkpoint(document)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.decide.estimate import Estimates
-from balancer.model import Fleet, Hardware, HeldTask, Needs, WorkerTable
-from balancer.model.table import READING_FIELDS, Roster
+from balancer.model import Fleet, Hardware, HeldTask, Needs
+from balancer.model.table import READING_FIELDS, Roster, WorkerTable
 from balancer.routing import HOT_CELSIUS, can_run
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from balancer.decide.forecast import confident
 from balancer.decide.load import Utilisations
-from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds, WorkerTable
+from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds
+from balancer.model.table import WorkerTable
 from balancer.settings import Settings
 
 #: A foreseen imbalance must be this many times `imbalance_threshold`, since it may not come.

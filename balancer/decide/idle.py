@@ -9,7 +9,8 @@ import numpy as np
 
 from balancer.decide.columns import fitness
 from balancer.decide.durations import seen_of
-from balancer.decide.order import admits, to_drain_s
+from balancer.decide.order import admits
+from balancer.decide.pull import drain_s
 from balancer.decide.situation import Situation
 from balancer.model import Fleet, Needs, Order, Worker
 from balancer.model.offers import Offers
@@ -46,7 +47,7 @@ class Wanted:
         self._offers = Offers.of(order.offers)
         self._waiting = np.array([waiting.get(queue, 0) > 0 for queue in self._offers.queues], dtype=np.bool_)
         self._needs = [needs[queue] for queue in self._offers.queues]
-        self._drain_s = to_drain_s(order, waiting)
+        self._drain_s = drain_s(order, waiting)
         self._kept: dict[tuple[object, ...], list[Needs]] = {}
 
     def by(self, worker: Worker) -> bool:

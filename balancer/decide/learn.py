@@ -15,7 +15,8 @@ from balancer.decide.estimate import learn_runs
 from balancer.decide.hardware import observe_profiles
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
 from balancer.decide.memory import Memory
-from balancer.model import Event, Fleet, Migration, RunFinished, WorkerTable
+from balancer.model import Event, Fleet, Migration, RunFinished
+from balancer.model.table import WorkerTable
 from balancer.settings import Settings
 
 #: Floor of the weight of the newest move in a profile's averages.

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.model import Fleet, SystemLoad, Worker, WorkerTable
-from balancer.model.table import READING_FIELDS
+from balancer.model import Fleet, SystemLoad, Worker
+from balancer.model.table import READING_FIELDS, WorkerTable
 
 #: Columns of a fleet's readings that are dimensions of load.
 MEASURED: Final = [READING_FIELDS.index(name) for name in ("cpu", "memory", "gpu", "gpu_memory")]

@@ -1,13 +1,12 @@
 """The order: which lanes a class serves first, and the guard by which a slow worker leaves one alone.
 
-Made at every pricing from `prices`, published to the workers. They import `accepts` and `ranked`, which
-judge at every pop from the backlog of that moment. Pure; the two need no numpy and few microseconds.
+Made at every pricing from `prices`, published to the workers, which judge by it at every pop (`pull`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -19,19 +18,16 @@ from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.prices import Prices, solve
+from balancer.decide.pull import LISTED_MOST, TOLERANCE
 from balancer.decide.situation import Situation
 from balancer.decide.slots import level
-from balancer.model import Lane, LaneOffer, Order
+from balancer.model import Lane, Order
 from balancer.model.offers import Offers
 
 Array = NDArray[np.float64]
 
-#: Lanes with work that a class lists at most, best first, and lanes in all: a pop costs Redis more with each.
+#: Lanes with work that a class lists at most, best first; `LISTED_MOST` bounds lanes in all.
 LISTED: Final = 16
-LISTED_MOST: Final = 50
-
-#: A worker refuses a lane only when others would be sooner by more than this share: no estimate is better.
-TOLERANCE: Final = 0.01
 
 #: Speeds this close to the class's are not worth a word in the order.
 FAST: Final = 1.25
@@ -233,56 +229,6 @@ def forsaken(state: Market, situation: Situation) -> frozenset[str]:
     )
 
 
-def accepts(offer: LaneOffer, order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> bool:
-    """The guard: whether a worker of `order`'s class should take from this lane, by the backlog `waiting`
-    (tasks by queue) of this moment. `speed` is the worker's own, from `order.speeds`.
-
-    Refused is a task that others would finish sooner, even after all that waits: later than T(π) +
-    min p, or than the order's `soonest_s` corrected by the growth of the backlog since.
-    """
-    return not order.guarded or _sooner(offer, order, to_drain_s(order, waiting), speed)
-
-
-def admitted(order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> Iterator[LaneOffer]:
-    """The offers that `accepts` accepts, in the order's order: Σ n·v is added up once for all."""
-    drain = to_drain_s(order, waiting)
-    return (offer for offer in order.offers if not order.guarded or _sooner(offer, order, drain, speed))
-
-
-def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float] | None = None,
-           speed: float = 1.0) -> list[str]:
-    """The queues a worker should list in its next pop, best first, at most `LISTED_MOST`.
-
-    Groups in order; inside one by age of the head (`oldest`, s by queue) where all that wait there have
-    one, else by length. Then lanes in no group that have work and that the guard admits by now.
-    """
-    offers = {offer.queue: offer for offer in order.offers}
-    drain = to_drain_s(order, waiting)
-    listed: list[str] = []
-    for group in order.groups:
-        open_ = [q for q in group if q in offers
-                 and (not order.guarded or _sooner(offers[q], order, drain, speed))]
-        listed += _by_age(open_, waiting, oldest or {}) if len(open_) > 1 else open_
-    if not order.exclusive:
-        grouped = {queue for group in order.groups for queue in group}
-        listed += [o.queue for o in order.offers if o.queue not in grouped and waiting.get(o.queue, 0) > 0
-                   and (not order.guarded or _sooner(o, order, drain, speed))]
-    return listed[:LISTED_MOST]
-
-
-def _by_age(queues: list[str], waiting: Mapping[str, int], oldest: Mapping[str, float]) -> list[str]:
-    """A group's queues, oldest head first, or longest first when an age is not known."""
-    if all(q in oldest for q in queues if waiting.get(q, 0) > 0):
-        return sorted(queues, key=lambda q: (-(oldest.get(q, 0.0) if waiting.get(q, 0) > 0 else 0.0), q))
-    return sorted(queues, key=lambda q: (-waiting.get(q, 0), q))
-
-
-def to_drain_s(order: Order, waiting: Mapping[str, int]) -> float:
-    """Σ n·v over the fleet's lanes (s)."""
-    values = order.values
-    return sum(n * values[queue] for queue, n in waiting.items() if n > 0 and queue in values)
-
-
 def admits(order: Order, offers: Offers, drain_s: float, speed: float = 1.0) -> NDArray[np.bool_]:
     """`accepts` of all of an order's offers at once."""
     if not order.guarded:
@@ -292,12 +238,3 @@ def admits(order: Order, offers: Offers, drain_s: float, speed: float = 1.0) -> 
     others = np.fmin(others, np.where(np.isnan(soonest), np.nan, np.maximum(offers.best_seconds, soonest)))
     accepted: NDArray[np.bool_] = offers.seconds / speed <= others * (1 + TOLERANCE)
     return accepted
-
-
-def _sooner(offer: LaneOffer, order: Order, drain_s: float, speed: float) -> bool:
-    """Whether this class, at this speed, is no later than others would be."""
-    own = offer.seconds / speed
-    others = drain_s + order.committed_s + offer.best_seconds
-    if offer.soonest_s is not None:
-        others = min(others, max(offer.best_seconds, offer.soonest_s + drain_s - order.backlog_s))
-    return own <= others * (1 + TOLERANCE)

@@ -30,7 +30,6 @@ from balancer.model.events import (
 from balancer.model.fleet import Fleet, Lane, QueuedTask, SetAside
 from balancer.model.hardware import HARDWARE_PROFILES, KINDS, Hardware, HardwareProfile, Kind, as_kind
 from balancer.model.migration import IN_FLIGHT, Migration, MigrationState
-from balancer.model.table import WorkerTable
 from balancer.model.task import HeldTask, Needs, TaskProfile
 from balancer.model.worker import DIMENSIONS, Reading, Worker
 
@@ -75,7 +74,6 @@ __all__ = [
     "TaskProfile",
     "Thresholds",
     "Worker",
-    "WorkerTable",
     "WorkloadTrend",
     "as_kind",
 ]

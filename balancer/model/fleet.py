@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from balancer.model.table import WorkerTable
 from balancer.model.task import TaskProfile
 from balancer.model.worker import Worker
 
@@ -60,27 +59,21 @@ class Fleet:
     silent: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
 
-    def in_columns(self) -> Fleet:
-        """The same fleet with its workers in columns."""
-        workers = self.workers
-        return self if isinstance(workers, WorkerTable) else replace(self, workers=WorkerTable.of(workers))
-
     @property
     def names(self) -> Collection[str]:
         """The workers' names."""
-        workers = self.workers
-        return workers.roster.places if isinstance(workers, WorkerTable) else [w.name for w in workers]
+        roster = getattr(self.workers, "roster", None)
+        return [w.name for w in self.workers] if roster is None else roster.places
 
     def worker(self, name: str) -> Worker | None:
-        if isinstance(self.workers, WorkerTable):
-            return self.workers.named(name)
-        return next((w for w in self.workers if w.name == name), None)
+        named = getattr(self.workers, "named", None)
+        return next((w for w in self.workers if w.name == name), None) if named is None else named(name)
 
     def lane_of(self, profile: str) -> Lane | None:
         return next((lane for lane in self.lanes if lane.profile.name == profile), None)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        if isinstance(self.workers, WorkerTable):
-            return tuple(sorted({hardware.hardware_class for hardware in self.workers.roster.unlike}))
-        return tuple(sorted({w.hardware.hardware_class for w in self.workers}))
+        roster = getattr(self.workers, "roster", None)
+        devices = [w.hardware for w in self.workers] if roster is None else roster.unlike
+        return tuple(sorted({hardware.hardware_class for hardware in devices}))

@@ -7,7 +7,7 @@ ten thousand workers are some arrays and not ten thousand objects. Reads as a se
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Final, Protocol, overload
@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.model.fleet import Fleet
 from balancer.model.hardware import Hardware
 from balancer.model.task import HeldTask
 from balancer.model.worker import Reading, Worker
@@ -218,6 +219,12 @@ class WorkerTable(Sequence[Worker]):
             running=held.running, reserved=held.reserved, busy=int(numbers.busy[place]), health=held.health,
             loop_ticks=int(numbers.loop_ticks[place]), pool=described.pool, queues=described.queues,
         )
+
+
+def in_columns(fleet: Fleet) -> Fleet:
+    """The same fleet with its workers in columns."""
+    return fleet if isinstance(fleet.workers, WorkerTable) else replace(
+        fleet, workers=WorkerTable.of(fleet.workers))
 
 
 def run_rows(tasks: Sequence[HeldTask], profiles: dict[str, int]) -> Rows:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from balancer.adapters import beat, documents, redis_beats, redis_board
+from balancer.adapters import beat, beat_rows, documents, redis_beats, redis_board
 from balancer.adapters.redis_keys import Keys
 from balancer.model import Fleet
 from tests.contract.messages import raw_message
@@ -53,7 +53,7 @@ def beat_once(client: Any, keys: Keys, fleet: Fleet, busy: float) -> None:
                + " " * (int(now) % 7 + 1) for w in fleet.workers[:round(busy * len(fleet.workers))]}
     for name, holds in changed.items():
         board["holds"][places[name]] = redis_board.digest(holds.encode())
-    beats = np.ascontiguousarray(board[list(beat.DTYPE.names or ())].astype(beat.DTYPE))
+    beats = np.ascontiguousarray(board[list(beat_rows.DTYPE.names or ())].astype(beat_rows.DTYPE))
     with client.pipeline(transaction=False) as pipe:
         pipe.zadd(keys.alive, {w.instance: now for w in fleet.workers})
         pipe.hset(keys.beats, mapping={name: beats[places[name]].tobytes() for name in names})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
@@ -26,7 +26,7 @@ URL: Final = os.environ.get("CHAOS_URL", "redis://127.0.0.1:6379/0")
 TRANSPORT: Final = os.environ.get("CHAOS_TRANSPORT", "redis")
 
 #: A worker silent for this long (s) is taken for dead.
-HEARTBEAT_TTL_S: Final = 3.0
+HEARTBEAT_TTL_S: Final = float(os.environ.get("CHAOS_HEARTBEAT_TTL", "3"))
 
 #: A task that keeps dying with its workers is set aside in real life; here it only has bad luck.
 DEATHS: Final = 1000
@@ -50,6 +50,12 @@ app.conf.update(
 if hasattr(Settings, "deaths_limit"):
     app.conf.balancer_deaths_limit = DEATHS
 install(app)
+
+
+def become(environment: Mapping[str, str]) -> None:
+    """A process of the nursery's reaches its broker by the address that it is given."""
+    if url := environment.get("CHAOS_URL"):
+        app.conf.update(broker_url=broker_of(url), result_backend=url)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -107,7 +108,8 @@ class Crew:
 
     def tell_to_stop(self, name: str, number: int) -> None:
         """A warm or a cold shutdown, as an operator asks for it; whoever asked restarts it."""
-        os.kill(self.pids[name], number)
+        with suppress(ProcessLookupError):
+            os.kill(self.pids[name], number)
         self.states[name] = "down"
 
     def _signal(self, name: str, number: int) -> None:
@@ -141,6 +143,13 @@ class Crew:
         except (RedisError, OSError):
             return ""
         return str(json.loads(raw).get("instance", "")) if raw else ""
+
+    def deserters(self) -> list[str]:
+        """Who ended by itself: a worker that should be there and is not."""
+        return [name for name, state in self.states.items() if state == "up" and not self._there(name)]
+
+    def _there(self, name: str) -> bool:
+        return psutil.pid_exists(self.pids[name])
 
     def close(self) -> None:
         for name in list(self.pids):

@@ -71,6 +71,7 @@ class Disturber:
             now = time.monotonic()
             while self.repairs and self.repairs[0][0] <= now:
                 heapq.heappop(self.repairs)[2]()
+            self._restart_deserters()
             if now >= due and self.killed_so_far() < self.kills * self.published():
                 due = now + self.random.uniform(0.3, 1.7) * self.every_s
                 what = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
@@ -112,6 +113,12 @@ class Disturber:
             return None
         busiest = [name for name in up if name in able][:2]
         return self.random.choice(busiest if self.random.random() < 0.5 else able)
+
+    def _restart_deserters(self) -> None:
+        """A supervisor would, too; but nobody here told it to end."""
+        for name in self.crew.deserters():
+            self.done[f"{name} ended by itself"] += 1
+            self.crew.start(name)
 
     def _kill_worker(self) -> bool:
         name = self._worker()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,9 @@ class Mover:
     asked: Counter[str] = field(default_factory=Counter)
 
     def run(self, over: threading.Event) -> None:
-        hand_over = RedisHandOver(connect(self.app), self._tell)
+        hand_over = RedisHandOver(
+            connect(self.app), self._command("balancer_relinquish"), self._command("balancer_preempt")
+        )
         while not over.wait(self.every_s):
             try:
                 move = self._some_move()
@@ -41,13 +44,14 @@ class Mover:
             except (RedisError, BalancerError, OSError):
                 continue  # Redis is away, as it often is here
 
-    def _tell(self, worker: str, arguments: Any) -> None:
-        self.app.control.broadcast(
-            "balancer_relinquish", arguments=dict(arguments), destination=[worker]
-        )
+    def _command(self, name: str) -> Callable[[str, Any], None]:
+        def tell(worker: str, arguments: Any) -> None:
+            self.app.control.broadcast(name, arguments=dict(arguments), destination=[worker])
+
+        return tell
 
     def _some_move(self) -> Move | None:
-        kind = self.random.choice(("queued", "reserved", "running", "running"))
+        kind = self.random.choice(("queued", "reserved", "running", "running", "preempted"))
         target = self.random.choice(self.crew.workers)
         queue = direct_queue(f"{target}@chaos")
         if kind == "queued":
@@ -55,7 +59,7 @@ class Mover:
             queue = self.random.choice((queue, class_queue(self.random.choice(CLASSES))))
             return self._move(kind, "", source, target, queue)
         holder = self.random.choice(self.crew.workers)
-        held = self.crew.holds().get(holder, {}).get(kind)
+        held = self.crew.holds().get(holder, {}).get("running" if kind == "preempted" else kind)
         if not held or holder == target:
             return None
         return self._move(kind, self.random.choice(held), f"{holder}@chaos", target, queue)
@@ -65,7 +69,8 @@ class Mover:
             move_id=f"{kind}-{self.random.getrandbits(40)}",
             task_id=task_id,
             profile="p",
-            kind=kind,
+            kind="running" if kind == "preempted" else kind,
+            preempt=kind == "preempted",
             source=source,
             target=f"{target}@chaos",
             target_queue=queue,

@@ -1,7 +1,8 @@
-"""A process that has imported Celery and the app once and forks every worker and beat of a run.
+"""A process that has imported Celery and an app once and forks every worker and beat of a run.
 
-Reads a JSON line `{"name", "arguments", "environment", "log"}` for each on its standard input and
-answers with its process id. So a killed worker is back in a fraction of a second of processor time.
+The app's module has an `app` and a `become(environment)`. Reads a JSON line
+`{"name", "arguments", "environment", "log"}` for each on its standard input and answers with its
+process id. So a killed worker is back in a fraction of a second of processor time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,10 @@ ROOT = Path(__file__).parents[2]
 class Nursery:
     """The controller's end: starts processes and knows their groups."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], module: str = "tests.chaos.app") -> None:
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery"],
+            [sys.executable, "-m", "tests.chaos.nursery", module],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
@@ -36,9 +41,10 @@ class Nursery:
         wish = {"name": name, "arguments": arguments, "environment": environment, "log": str(log)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(wish) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        with self._lock:
+            self._process.stdin.write(json.dumps(wish) + "\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -47,16 +53,21 @@ class Nursery:
 
 
 def main() -> None:
-    from tests.chaos import app as module
-
+    module = import_module(sys.argv[1])
     # Children are reaped by the system; each gets the default back before Celery starts its pool.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    born: list[int] = []
     for line in sys.stdin:
         wish = json.loads(line)
         pid = os.fork()
         if pid == 0:
             become(module, wish)
+        born.append(pid)
         print(pid, flush=True)
+    # Whoever asked for them has gone, or is done with them.
+    for pid in born:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def become(module: Any, wish: dict[str, Any]) -> None:
@@ -69,8 +80,7 @@ def become(module: Any, wish: dict[str, Any]) -> None:
     for file, number in ((null, 0), (log, 1), (log, 2)):
         os.dup2(file, number)
     os.environ.update(wish["environment"])
-    if url := wish["environment"].get("CHAOS_URL"):
-        module.app.conf.update(broker_url=module.broker_of(url), result_backend=url)
+    module.become(wish["environment"])
     code = 1
     try:
         module.app.start(wish["arguments"])

@@ -195,7 +195,7 @@ def settle(crew: Crew) -> None:
 def judge(verdict: Verdict, client: Client, pieces: list[Path], disturber: Disturber) -> None:
     publisher, ledger = client.publisher, client.ledger
     ledger.look()
-    lost = culprits(publisher.open)
+    lost = culprits(publisher.open, client.wrong)
     journal = Journal(curious=frozenset((*publisher.open, *client.wrong))).read(pieces)
     found = doubles(journal, ledger)
     if found:

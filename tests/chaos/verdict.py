@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Final
@@ -58,6 +59,13 @@ class Verdict:
     tasks_per_s: float = 0.0
     stories: dict[str, list[str]] = field(default_factory=dict)
 
+    @classmethod
+    def read(cls, document: str) -> Verdict:
+        """From what `document` wrote."""
+        said = json.loads(document)
+        counted = {name: Counter(value) for name, value in said.items() if isinstance(value, dict)}
+        return cls(**{**said, **counted, "stories": said["stories"]})
+
     @property
     def clean(self) -> bool:
         """Nothing lost but what the file blames on BRPOP, nothing ended twice, no value wrong."""
@@ -94,12 +102,12 @@ def reached(raw: bytes | None, end: End) -> str:
     return "right" if right else "wrong"
 
 
-def culprits(open_tasks: dict[str, tuple[Call, End]]) -> list[str]:
-    """Of the tasks that did not end, those that wait for no other."""
+def culprits(open_tasks: dict[str, tuple[Call, End]], wrong: Container[str]) -> list[str]:
+    """Of the tasks that did not end, those that wait for no other, nor for one that ended wrongly."""
     return [
         task_id
         for task_id, (call, _) in open_tasks.items()
-        if not any(before in open_tasks for before in call.before.get(task_id, ()))
+        if not any(before in open_tasks or before in wrong for before in call.before.get(task_id, ()))
     ]
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pytest
 
-from balancer.adapters.documents import order_document
+from balancer.adapters.order_text import order_document
 from balancer.adapters.redis_connection import Connection
 from balancer.model import Hardware, LaneOffer, Needs, Order, Reading, TaskProfile
 from balancer.routing import class_queue, direct_queue, lane_queue
@@ -159,7 +159,7 @@ def test_a_redis_that_does_not_answer_leaves_every_lane(connection: Connection) 
 
 
 def test_a_draining_worker_asks_for_nothing(follower: LaneFollower) -> None:
-    follower.view.health = "draining"
+    follower.view.draining = True
     assert follower.arrange([A, "celery", *OWN]) == []
 
 

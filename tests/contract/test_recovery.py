@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.exceptions import Reject
 
 from balancer.adapters import redis_failed
 from balancer.adapters.documents import description_document, profile_document
@@ -15,6 +17,9 @@ from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.adapters.redis_recovery import Recovery
 from balancer.model import Hardware, RunFinished, RunStarted, TaskProfile
 from balancer.routing import direct_queue, lane_queue
+from workers import trial
+from workers.header import Header
+from workers.run import Run
 
 DEAD, LIVE = "dead:1:1", "live:2:2"
 LANE = lane_queue("p")
@@ -289,6 +294,36 @@ def test_a_neighbour_that_never_began_is_not_blamed(
     for _ in range(5):
         assert die_running(connection, recovery, dead, begun=False).returned == 1
     assert connection.client.hget(connection.keys.fence("t"), "deaths") == b"1"
+
+
+def test_two_suspects_run_one_after_the_other_on_one_worker(
+    connection: Connection, recovery: Recovery, live: Fence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "PATIENCE_S", 0.0)
+    keys, script = connection.keys, connection.script("trial")
+    tokens = {}
+    for name in ("t", "u"):
+        tokens[name] = live.claim(deliver(connection, name, instance=LIVE), started(name), nonce=name).token
+        connection.client.hset(keys.fence(name), "deaths", "2")
+
+    def may_begin(name: str) -> bool:
+        args = [tokens[name], name, 2, keys.fence(""), 100]
+        return bool(script([keys.fence(name), keys.ours("trial", LIVE)], args))
+
+    assert may_begin("t") is True
+    assert may_begin("t") is True
+    assert may_begin("u") is False
+    run = Run(request=SimpleNamespace(id="u", replaced_task_nesting=0, retries=0,
+                                      properties={"delivery_tag": "tag-u"}),
+              fence=live, profile="p", header=Header(), token=tokens["u"])
+    with pytest.raises(Reject):
+        trial.await_turn(run, 3)
+    assert connection.client.hget(keys.fence("u"), "state") == b"free"
+    tokens["u"] = live.claim(run.delivery, started("u"), nonce="again").token
+    live.commit("t", tokens["t"], finished("t"), finished("t", "stale"), end="done")
+    assert may_begin("u") is True
+    connection.client.hset(keys.fence("t"), mapping={"deaths": "1", "state": "run"})
+    assert may_begin("t") is True
 
 
 def test_forgetting_a_worker_leaves_it_to_be_recovered(connection: Connection, recovery: Recovery) -> None:

@@ -14,7 +14,7 @@ from random import Random
 
 from balancer.decide import engine, memory
 from balancer.decide.learn import learn, learn_migrations
-from balancer.decide.order import ranked
+from balancer.decide.pull import ranked
 from balancer.decide.situation import Strategy
 from balancer.decide.strategies import by_name
 from balancer.model import Fleet, HeldTask, Lane, Migration, Move, Order, RunFinished, TaskProfile, Worker

@@ -28,6 +28,8 @@ class FleetUnderTest:
         self.module = module
         self.logs = logs
         self.keys = Keys()
+        #: What the broker's URL begins with before the Redis's ("balanced-").
+        self.scheme = os.environ.get("BALANCER_TEST_SCHEME", "")
         self.client = redis.Redis.from_url(url)
         self.ledger = redis.Redis.from_url(self.ledger_url, decode_responses=True)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -41,6 +43,7 @@ class FleetUnderTest:
                 **os.environ,
                 "BALANCER_TEST_URL": self.url,
                 "BALANCER_TEST_LEDGER": self.ledger_url,
+                "BALANCER_TEST_SCHEME": self.scheme,
                 **environment,
             },
             stdout=log,

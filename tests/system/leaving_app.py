@@ -37,12 +37,13 @@ def stubborn(self: Any, name: str, saved: int = 7) -> int:
         self.checkpoint(saved, share=0.5)
         ledger().set(f"saved:{self.request.id}", saved)
     until = time.monotonic() + LONGEST_S
-    while time.monotonic() < until and not opened(name):
+    while True:
         try:
-            time.sleep(0.01)
+            while time.monotonic() < until and not opened(name):
+                time.sleep(0.01)
+            return int(before or saved)
         except BaseException:
             note(self, "swallowed")
-    return int(before or saved)
 
 
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.last_words", restartable=True)
@@ -71,3 +72,25 @@ def long_step(self: Any, name: str) -> int:
         time.sleep(0.005)
     self.checkpoint(done + 1, share=1.0)
     return int(done + 1)
+
+
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.retries", restartable=True, max_retries=3)
+def retries(self: Any, name: str) -> str:
+    """Retries once after it was let on; begun anew it does so again."""
+    note(self, "started")
+    until = time.monotonic() + LONGEST_S
+    while time.monotonic() < until and not opened(name):
+        time.sleep(0.005)
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+    return str(self.request.hostname)
+
+
+@app.task(shared=False, name="tests.early", acks_late=False)
+def early(name: str) -> str:
+    """Plain Celery's: acknowledged as it begins."""
+    ledger().rpush(f"began:{name}", 1)
+    until = time.monotonic() + LONGEST_S
+    while time.monotonic() < until and not opened(name):
+        time.sleep(0.01)
+    return name

@@ -46,7 +46,8 @@ def test_cancelling_reaches_a_task_wherever_it_is(one: FleetUnderTest, tasks: An
     wait_until(lambda: one.runs_on(running.id, where), "it runs")
     reserved = tasks.add.apply_async((1,), queue=queue) if where == "a" else None
     eta = tasks.add.apply_async((1,), countdown=60, queue=queue)
-    waits = [result for result in (reserved, eta) if result is not None]
+    limited = [tasks.limited.apply_async((n,), queue=queue) for n in range(2)] if where == "a" else []
+    waits = [result for result in (reserved, eta, *limited) if result is not None]
     wait_until(lambda: all(one.reserved_by(result.id, where) for result in waits), "they are held")
     offline = tasks.add.apply_async((1,), queue=direct_queue("gone@test"))
     said = api.cancel(tasks.app, [running.id, *(result.id for result in waits), offline.id], reason="wrong")
@@ -54,6 +55,7 @@ def test_cancelling_reaches_a_task_wherever_it_is(one: FleetUnderTest, tasks: An
     for result in (running, *waits, offline):
         revoked(result)
         assert one.finishes(result.id) == 0
+    wait_until(lambda: not one.client.hlen(one.keys.unacked), "nothing is held any more", 20)
     after = tasks.add.apply_async((5,), queue=queue)
     assert after.get(timeout=20) == 5
 

@@ -33,11 +33,11 @@ KEYS = Keys(
 )
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Celery]:
-    """A client of that broker, which knows the tasks by name."""
+@pytest.fixture(scope="module", params=["", "balanced-"], ids=["stock", "balanced"])
+def client(request: pytest.FixtureRequest) -> Iterator[Celery]:
+    """A client of that broker, which knows the tasks by name; on the stock transport and on ours."""
     with EmbeddedRedis() as server:
-        app = Celery("client", broker=server.url, backend=server.url, set_as_current=False)
+        app = Celery("client", broker=request.param + server.url, backend=server.url, set_as_current=False)
         app.conf.update(
             broker_transport_options=dict(OPTIONS),
             balancer_visibility_timeout=5,
@@ -58,8 +58,9 @@ def client() -> Iterator[Celery]:
 @pytest.fixture(scope="module")
 def shop(client: Celery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUnderTest]:
     """Workers `a` and `b`, with room for one task beyond their slot."""
-    with fleet(client.conf.broker_url, tmp_path_factory.mktemp("logs")) as under_test:
+    with fleet(client.conf.result_backend, tmp_path_factory.mktemp("logs")) as under_test:
         under_test.keys = KEYS
+        under_test.scheme = client.conf.broker_url.removesuffix(client.conf.result_backend)
         for name in ("a", "b"):
             start(under_test, name)
         under_test.ready("a", "b")
@@ -67,7 +68,10 @@ def shop(client: Celery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
 
 
 def start(under_test: FleetUnderTest, name: str) -> None:
-    under_test.worker(name, prefetch=2, BALANCER_TEST_TRANSPORT=json.dumps(OPTIONS))
+    options = json.dumps(OPTIONS)
+    under_test.worker(
+        name, prefetch=2, BALANCER_TEST_TRANSPORT=options, BALANCER_TEST_SCHEME=under_test.scheme
+    )
 
 
 def move(client: Celery, kind: Any, task_id: str, source: str, target_queue: str) -> int:
@@ -124,6 +128,7 @@ def test_a_long_task_is_renewed_and_a_dead_workers_task_returns_to_its_lane(
     shop: FleetUnderTest, client: Celery
 ) -> None:
     step = client.tasks["tests.step"]
+    assert step.delay(1).get(timeout=30) == 2  # its lane is known
     start(shop, "doomed")
     shop.ready("doomed")
     long = step.apply_async((0, 160), queue=direct_queue("a@test"))  # 8 s, beyond the visibility timeout

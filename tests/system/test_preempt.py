@@ -42,8 +42,15 @@ def running_on_a(pair: FleetUnderTest, task: object, name: str) -> object:
 
 
 def pool_process(pair: FleetUnderTest, tasks: ModuleType) -> int:
-    stats = tasks.app.control.inspect(destination=["a@test"], timeout=5).stats()
-    return int(stats["a@test"]["pool"]["processes"][0])
+    found: list[int] = []
+
+    def answers() -> bool:
+        stats = tasks.app.control.inspect(destination=["a@test"], timeout=1).stats() or {}
+        found.extend(stats.get("a@test", {}).get("pool", {}).get("processes", ()))
+        return bool(found)
+
+    wait_until(answers, "a tells its processes")
+    return found[0]
 
 
 def test_a_body_is_left_and_its_process_lives(

@@ -53,13 +53,16 @@ def test_all_that_a_killed_worker_held_is_done_once_without_a_beat(
     reserved = [tasks.add.delay(n) for n in range(3)]
     eta = tasks.add.apply_async((10,), countdown=6)
     limited = [tasks.limited.apply_async((n,), queue="celery") for n in range(3)]
-    held = [*reserved, eta, *limited]
+    # Those that are not balanced are known to be held only where our own pop takes them.
+    plain = [tasks.plain.delay(n) for n in range(2)] if scheme == SCHEMES["atomic"] else []
+    held = [*reserved, eta, *limited, *plain]
     wait_until(lambda: all(empty.reserved_by(one.id, "a") for one in held), "all is held")
     start(empty, "b", scheme=scheme, prefetch=20)
     empty.ready("b")
     empty.kill("a")
     assert running.get(timeout=40) == 60
     assert [one.get(timeout=20) for one in reserved] == [0, 1, 2]
+    assert [one.get(timeout=20) for one in plain] == [2 * n for n in range(len(plain))]
     assert eta.get(timeout=20) == 10
     assert limited[0].get(timeout=20) in (0, 1, 2)
     for one in (running, *reserved, eta):
@@ -75,7 +78,7 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_its_neighbours_finish(
     names = ("a", "b", "c", "d")
     start(empty, *names, scheme="balanced-redis", slots=2, prefetch=2)
     empty.ready(*names)
-    killer = tasks.poison.delay()
+    beside, killer = tasks.gate.delay("beside"), tasks.poison.delay()
     neighbours = [tasks.step.delay(0, 4) for _ in range(6)]
     member = chord([tasks.add.s(1), tasks.add.s(2)])(tasks.total.s())
     with pytest.raises(Exception, match="workers died while they ran it"):
@@ -86,6 +89,9 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_its_neighbours_finish(
     assert empty.ledger.llen(f"started:{killer.id}") == 3
     said = empty.command("failed")
     assert killer.id in said
+    assert beside.id not in said
+    empty.ledger.set("open:beside", "1")
+    assert beside.get(timeout=30) == "beside"
     assert "tests.poison" in said
     empty.ledger.set("cured", "1")
     assert "back in" in empty.command("resend", killer.id)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.adapters import beat
+from balancer.adapters import beat, beat_rows
 from balancer.model import Reading
 
-ratio = st.none() | st.floats(0, beat.RATIO_LIMIT)
+ratio = st.none() | st.floats(0, beat_rows.RATIO_LIMIT)
 amount = st.none() | st.floats(0, 1e18)
 READINGS = st.builds(
     Reading,
-    **{f.name: ratio if f.name in beat.RATIOS else amount for f in fields(Reading)},
+    **{f.name: ratio if f.name in beat_rows.RATIOS else amount for f in fields(Reading)},
 )
 
 
@@ -27,41 +27,41 @@ def packed(reading: Reading, **numbers: float) -> bytes:
     )
 
 
-@given(st.lists(st.tuples(READINGS, st.integers(0, beat.BUSY_LIMIT), st.integers(0, 2**63)), max_size=5))
+@given(st.lists(st.tuples(READINGS, st.integers(0, beat_rows.BUSY_LIMIT), st.integers(0, 2**63)), max_size=5))
 def test_what_is_packed_comes_back(beats: list[tuple[Reading, int, int]]) -> None:
     raws = [beat.pack(r, busy=busy, loop_ticks=ticks, at=1.5) for r, busy, ticks in beats]
-    rows, faults = beat.unpack_many(raws)
+    rows, faults = beat_rows.unpack_many(raws)
     assert faults == {}
-    assert beat.readings(rows) == [r for r, _, _ in beats]
+    assert beat_rows.readings(rows) == [r for r, _, _ in beats]
     assert rows["busy"].tolist() == [busy for _, busy, _ in beats]
     assert rows["loop_ticks"].tolist() == [ticks for _, _, ticks in beats]
 
 
 @given(st.lists(st.binary(max_size=130), max_size=6))
 def test_random_bytes_never_raise_and_never_pass_as_broken_numbers(raws: list[bytes]) -> None:
-    rows, faults = beat.unpack_many([*raws, packed(Reading(cpu=0.5), busy=1)])
+    rows, faults = beat_rows.unpack_many([*raws, packed(Reading(cpu=0.5), busy=1)])
     assert len(rows) == len(raws) + 1
     assert len(raws) not in faults
-    assert all(i in faults for i, raw in enumerate(raws) if len(raw) != beat.DTYPE.itemsize)
-    for reading in beat.readings(rows):
+    assert all(i in faults for i, raw in enumerate(raws) if len(raw) != beat_rows.DTYPE.itemsize)
+    for reading in beat_rows.readings(rows):
         for name in beat.FIELDS:
             value = getattr(reading, name)
             assert value is None or math.isfinite(value)
 
 
-@given(st.binary(min_size=beat.DTYPE.itemsize - 1, max_size=beat.DTYPE.itemsize - 1))
+@given(st.binary(min_size=beat_rows.DTYPE.itemsize - 1, max_size=beat_rows.DTYPE.itemsize - 1))
 def test_garbage_of_the_right_length_yields_only_possible_numbers(tail: bytes) -> None:
-    rows, _ = beat.unpack_many([bytes([beat.VERSION]) + tail])
-    (reading,) = beat.readings(rows)
-    for name in beat.RATIOS:
+    rows, _ = beat_rows.unpack_many([bytes([beat.VERSION]) + tail])
+    (reading,) = beat_rows.readings(rows)
+    for name in beat_rows.RATIOS:
         value = getattr(reading, name)
-        assert value is None or 0 <= value <= beat.RATIO_LIMIT
-    assert rows["busy"][0] <= beat.BUSY_LIMIT
+        assert value is None or 0 <= value <= beat_rows.RATIO_LIMIT
+    assert rows["busy"][0] <= beat_rows.BUSY_LIMIT
 
 
 def test_absent_is_not_zero() -> None:
-    rows, _ = beat.unpack_many([packed(Reading()), packed(Reading(cpu=0.0, power_w=0.0))])
-    assert beat.readings(rows) == [Reading(), Reading(cpu=0.0, power_w=0.0)]
+    rows, _ = beat_rows.unpack_many([packed(Reading()), packed(Reading(cpu=0.0, power_w=0.0))])
+    assert beat_rows.readings(rows) == [Reading(), Reading(cpu=0.0, power_w=0.0)]
 
 
 @pytest.mark.parametrize(
@@ -79,21 +79,21 @@ def test_absent_is_not_zero() -> None:
 )
 def test_one_broken_number_is_left_out_and_the_others_stay(name: str, value: float) -> None:
     good = Reading(cpu=0.25, gpu=0.5, memory=0.75, power_w=100.0, temperature_celsius=50.0)
-    rows, faults = beat.unpack_many([packed(good), packed(replace(good, **{name: value}))])
+    rows, faults = beat_rows.unpack_many([packed(good), packed(replace(good, **{name: value}))])
     assert list(faults) == [1]
     assert not faults[1].whole
     assert faults[1].detail == f"{name} {value:g}"
-    assert beat.readings(rows) == [good, replace(good, **{name: None})]
+    assert beat_rows.readings(rows) == [good, replace(good, **{name: None})]
 
 
 def test_all_broken_numbers_of_a_beat_are_named() -> None:
-    _, faults = beat.unpack_many([packed(Reading(cpu=-1.0, power_w=math.nan))])
+    _, faults = beat_rows.unpack_many([packed(Reading(cpu=-1.0, power_w=math.nan))])
     assert faults[0].detail == "cpu -1, power_w nan"
 
 
 def test_a_cold_room_is_real() -> None:
-    rows, faults = beat.unpack_many([packed(Reading(temperature_celsius=-40.0))])
-    assert (faults, beat.readings(rows)) == ({}, [Reading(temperature_celsius=-40.0)])
+    rows, faults = beat_rows.unpack_many([packed(Reading(temperature_celsius=-40.0))])
+    assert (faults, beat_rows.readings(rows)) == ({}, [Reading(temperature_celsius=-40.0)])
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def test_a_cold_room_is_real() -> None:
     ],
 )
 def test_an_unreadable_beat_says_why_and_stands_as_nothing(raw: bytes, reason: str) -> None:
-    rows, faults = beat.unpack_many([packed(Reading(cpu=1.0)), raw])
+    rows, faults = beat_rows.unpack_many([packed(Reading(cpu=1.0)), raw])
     assert (list(faults), faults[1].reason, faults[1].whole) == ([1], reason, True)
-    assert beat.readings(rows)[1] == Reading()
+    assert beat_rows.readings(rows)[1] == Reading()
     assert rows["busy"][1] == 0
 
 
 def test_no_beats_are_no_rows() -> None:
-    rows, faults = beat.unpack_many([])
-    assert (rows.shape, rows.dtype, faults) == ((0,), beat.DTYPE, {})
+    rows, faults = beat_rows.unpack_many([])
+    assert (rows.shape, rows.dtype, faults) == ((0,), beat_rows.DTYPE, {})
 
 
 def test_the_layout_is_little_endian_and_fixed() -> None:

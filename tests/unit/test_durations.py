@@ -15,7 +15,8 @@ from balancer.decide.columns import columns
 from balancer.decide.durations import durations, per_class, per_lane, seen_of
 from balancer.decide.estimate import DEFAULT_S, seconds, speed_of
 from balancer.decide.idle import idle_slots
-from balancer.decide.order import accepts, admitted, orders
+from balancer.decide.order import orders
+from balancer.decide.pull import accepts, admitted
 from balancer.decide.rescue import running_moves
 from balancer.decide.situation import Situation
 from balancer.decide.slots import expected_s, one_s, remaining_s, whole_s

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.decide.estimate import Estimates
-from balancer.decide.order import LISTED, LISTED_MOST, accepts, orders, ranked
+from balancer.decide.order import LISTED, orders
+from balancer.decide.pull import LISTED_MOST, accepts, ranked
 from balancer.decide.situation import Situation
 from balancer.decide.slots import level
 from balancer.model import Fleet, LaneOffer, Needs, Order, QueuedTask, Reading

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from balancer.decide.order import ranked
+from balancer.decide.pull import ranked
 from balancer.decide.situation import Strategy, Suggestions
 from balancer.decide.strategies import NAMES, by_name
 from balancer.errors import SettingError

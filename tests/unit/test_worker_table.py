@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.adapters.documents import order_document, read_order
+from balancer.adapters.documents import read_order
+from balancer.adapters.order_text import order_document
 from balancer.decide import engine
 from balancer.decide.columns import columns
 from balancer.decide.estimate import Estimates

@@ -6,8 +6,9 @@
 -- ARGV  1 "dead" (only while it is silent) or "own" (it asks itself)  2 instance  3 age limit (s)
 --       4 first part of our keys  5 the broker's separator  6 TTL of a free fence (s)
 --       7 TTL of a done fence (s)
---       8… for each delivery, nine: tag, action, fence as it was read, task id, next g, deaths, whom
---       it lost, document (envelope, or what is kept of a task set aside), event document or ""
+--       8… for each delivery, nine: tag, action, fence as it was read (without one: "ask" where another
+--       may hold the tag, ""), task id, next g, deaths, whom it lost, document (envelope, or what is
+--       kept of a task set aside), event document or ""
 -- Actions: push (the next generation is free), answer (committed: the same generation, so that the
 --   next claim is answered), plain (not balanced), drop (it has ended), leave (its entry backs a
 --   live worker's run), aside (it will not run again by itself), unread (no message)
@@ -24,7 +25,8 @@ local function tell(event)
   if event ~= '' then redis.call('XADD', KEYS[5], 'MAXLEN', '~', 200000, '*', 'e', event) end
 end
 
--- A tag survives a restore by kombu: the entry may back a delivery of another worker by now.
+-- A tag survives a restore by kombu: the entry may back a delivery of another worker by now. The fence
+-- tells of balanced tasks; of others only the sets do, which costs a look for each live worker.
 local function held_elsewhere(tag)
   local from = string.format('(%.6f', now - tonumber(ARGV[3]))
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], from, '+inf')) do
@@ -62,7 +64,7 @@ for i = 8, #ARGV, 9 do
   local done = action
   if redis.call('HEXISTS', KEYS[3], tag) == 0 then
     done = 'gone'
-  elseif action ~= 'leave' and held_elsewhere(tag) then
+  elseif read == 'ask' and held_elsewhere(tag) then
     done = 'leave'
   elseif (balanced or action == 'drop') and not same(fence, read) then
     done = 'changed'

@@ -1,0 +1,20 @@
+"""Where a task belongs that cannot stay with the worker that holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balancer.routing import is_direct_queue
+from workers.header import read_header
+
+
+def home_of(app: Any, request: Any) -> str:
+    """The queue a task goes back to: its own lane from a direct queue, else the queue it came from.
+
+    Empty when its lane cannot be found out now.
+    """
+    came = str((request.delivery_info or {}).get("routing_key") or "")
+    if not is_direct_queue(came):
+        return came
+    profile = read_header(request.request_dict.get("balancer")).profile
+    return app.balancer_router.lane_again(request.task, profile or request.name) or ""
