@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from balancer.errors import BalancerError
 from balancer.model import Fleet, HandedOver, Migration, Reading
-from balancer.model.table import WorkerTable
 from balancer.option_values import near
 
 #: What a reading holds, and which of it is a share of something.
@@ -79,6 +78,9 @@ class Outside:
             known = dict(self._readings)
         if not known:
             return fleet
+        # Here, because workers import this module and have no use for numpy.
+        from balancer.model.table import WorkerTable
+
         told = {name: outside.values for name, outside in known.items()}
         return replace(fleet, workers=WorkerTable.of(fleet.workers).with_readings(told))
 
