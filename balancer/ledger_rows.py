@@ -11,7 +11,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from balancer.decide.load import utilisation
+import numpy as np
+from numpy.typing import NDArray
+
+from balancer.decide.forecast import Foreseen
+from balancer.decide.load import utilisations
 from balancer.model import (
     IN_FLIGHT,
     Decision,
@@ -22,17 +26,24 @@ from balancer.model import (
     JudgedForecast,
     Migration,
     Move,
-    Reading,
     Rejected,
     RunFinished,
     Score,
     SetAside,
     Worker,
 )
+from balancer.model.batch import Batch, Row
+from balancer.model.table import READING_FIELDS, WorkerTable
 from balancer.settings import Settings
 
-Row = dict[str, Any]
-Rows = dict[str, list[Row]]
+Rows = Mapping[str, Sequence[Row]]
+
+#: What of a forecast is written.
+FORECAST_FIELDS: Final = ("subject", "made_at", "due_at", "method", "value", "low", "high", "confidence")
+
+#: What of a reading is written.
+SAMPLED: Final = ("cpu", "memory", "gpu", "gpu_memory", "pressure", "disk_bytes_per_s", "network_bytes_per_s",
+                  "temperature_celsius", "power_w")
 
 #: Workers named in the detail of an imbalance; of a large fleet the rest is counted.
 NAMED_WORKERS: Final = 8
@@ -50,11 +61,11 @@ _FEATURES: Final = {
 
 def merge(*parts: Mapping[str, Sequence[Row]]) -> Rows:
     """Rows of several sources as one batch, in order, without empty tables."""
-    together: Rows = {}
+    together: dict[str, Sequence[Row]] = {}
     for part in parts:
         for table, rows in part.items():
             if rows:
-                together.setdefault(table, []).extend(rows)
+                together[table] = [*together[table], *rows] if table in together else rows
     return together
 
 
@@ -85,7 +96,7 @@ def tick_rows(
 
 def sample_rows(fleet: Fleet) -> Rows:
     """One row of `worker_samples` for each worker of the snapshot."""
-    return {"worker_samples": [_sample_row(worker, fleet.at) for worker in fleet.workers]}
+    return {"worker_samples": Batch(len(fleet.workers), lambda: _sample_columns(fleet))}
 
 
 def run_rows(events: Iterable[Event], fleet: Fleet) -> Rows:
@@ -95,15 +106,13 @@ def run_rows(events: Iterable[Event], fleet: Fleet) -> Rows:
     the run's seconds, over the slots that were busy then. `joules_from` says "estimated", or
     "emulated" where the device is.
     """
-    workers = {worker.name: worker for worker in fleet.workers}
-    emulated = {worker.hardware.hardware_class: worker.hardware.emulated for worker in fleet.workers}
-    return {
-        "runs": [
-            _run_row(event, workers.get(event.worker), emulated.get(event.hardware_class))
-            for event in events
-            if isinstance(event, RunFinished)
-        ]
-    }
+    runs = [event for event in events if isinstance(event, RunFinished)]
+    if not runs:
+        return {}
+    unlike = WorkerTable.of(fleet.workers).roster.unlike
+    emulated = {hardware.hardware_class: hardware.emulated for hardware in unlike}
+    return {"runs": [_run_row(run, fleet.worker(run.worker), emulated.get(run.hardware_class))
+                     for run in runs]}
 
 
 def move_rows(migrations: Iterable[Migration]) -> Rows:
@@ -128,14 +137,26 @@ def aside_rows(set_asides: Iterable[SetAside], at: float, *, strategy: str | Non
     }
 
 
-def forecast_rows(*, made: Iterable[Forecast] = (), judged: Iterable[JudgedForecast] = ()) -> Rows:
+def forecast_rows(*, made: Sequence[Forecast] = (), judged: Sequence[JudgedForecast] = ()) -> Rows:
     """Rows of `forecasts`: new ones without a truth, judged ones with it (they replace the first)."""
-    rows = [_forecast_row(forecast) for forecast in made]
-    for verdict in judged:
-        row = _forecast_row(verdict.forecast)
-        row |= {"truth": number(verdict.truth), "accuracy": number(verdict.accuracy)}
-        rows.append({**row, "inside": verdict.inside})
-    return {"forecasts": rows}
+    return {"forecasts": Batch(len(made) + len(judged), lambda: _forecast_columns(made, judged))}
+
+
+def _forecast_columns(made: Sequence[Forecast], judged: Sequence[JudgedForecast]) -> dict[str, Sequence[Any]]:
+    columns = made.columns() if isinstance(made, Foreseen) else {
+        name: [_field(forecast, name) for forecast in made] for name in FORECAST_FIELDS}
+    unjudged: list[Any] = [None] * len(made)
+    return {
+        **{name: [*values, *(_field(j.forecast, name) for j in judged)] for name, values in columns.items()},
+        "truth": [*unjudged, *(number(j.truth) for j in judged)],
+        "accuracy": [*unjudged, *(number(j.accuracy) for j in judged)],
+        "inside": [*unjudged, *(j.inside for j in judged)],
+    }
+
+
+def _field(forecast: Forecast, name: str) -> Any:
+    value = getattr(forecast, name)
+    return number(value) if isinstance(value, float) else value
 
 
 def number(value: float | None) -> float | None:
@@ -274,41 +295,32 @@ def _score_columns(score: Score | None) -> Row:
     }
 
 
-def _sample_row(worker: Worker, at: float) -> Row:
-    reading, hardware = worker.reading, worker.hardware
+def _sample_columns(fleet: Fleet) -> dict[str, Sequence[Any]]:
+    workers = WorkerTable.of(fleet.workers)
+    roster, holdings, numbers = workers.roster, workers.holdings, workers.numbers
+    devices = [roster.unlike[i] for i in roster.which.tolist()]
     return {
-        "timestamp": at,
-        "worker": worker.name,
-        "instance": worker.instance,
-        "hardware": hardware.kind,
-        "hardware_class": hardware.hardware_class,
-        "emulated": hardware.emulated,
-        "telemetry": hardware.telemetry,
-        "health": worker.health,
-        "slots": worker.slots,
-        "busy": _busy(worker),
-        "reserved": len(worker.reserved),
-        "load": utilisation(worker),
-        "reported_at": worker.at,
-        **_reading_columns(reading),
+        "timestamp": [fleet.at] * len(workers),
+        "worker": roster.names,
+        "instance": [described.instance for described in roster.described],
+        "hardware": [device.kind for device in devices],
+        "hardware_class": roster.class_names,
+        "emulated": [device.emulated for device in devices],
+        "telemetry": [device.telemetry for device in devices],
+        "health": [held.health for held in holdings.held],
+        "slots": roster.slots.astype(int).tolist(),
+        "busy": np.maximum(numbers.busy, holdings.ran).astype(int).tolist(),
+        "reserved": holdings.reserved.astype(int).tolist(),
+        "load": known(utilisations(fleet).shares),
+        "reported_at": known(numbers.at),
+        **{name: known(numbers.readings[:, READING_FIELDS.index(name)]) for name in SAMPLED},
     }
 
 
-def _reading_columns(reading: Reading) -> Row:
-    return {
-        name: number(getattr(reading, name))
-        for name in (
-            "cpu",
-            "memory",
-            "gpu",
-            "gpu_memory",
-            "pressure",
-            "disk_bytes_per_s",
-            "network_bytes_per_s",
-            "temperature_celsius",
-            "power_w",
-        )
-    }
+def known(values: NDArray[np.float64]) -> list[float | None]:
+    """Plain numbers, `None` for what is not finite."""
+    plain = values.tolist()
+    return plain if np.isfinite(values).all() else [v if math.isfinite(v) else None for v in plain]
 
 
 def _busy(worker: Worker) -> int:
@@ -363,17 +375,4 @@ def _move_row(migration: Migration) -> Row:
         "moved": migration.moved,
         "state_bytes": migration.state_bytes,
         **_score_columns(move.score),
-    }
-
-
-def _forecast_row(forecast: Forecast) -> Row:
-    return {
-        "subject": forecast.subject,
-        "made_at": forecast.made_at,
-        "due_at": forecast.due_at,
-        "method": forecast.method,
-        "value": number(forecast.value),
-        "low": number(forecast.low),
-        "high": number(forecast.high),
-        "confidence": number(forecast.confidence),
     }

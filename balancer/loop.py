@@ -265,7 +265,7 @@ class AdaptiveLoadBalancer:
         events = (*heard, *told)
         followed, commands = migration.follow(
             now.state.migrations, events, now=fleet.at, timeout=self.settings.move_timeout,
-            alive={w.name for w in fleet.workers})
+            alive=fleet.names)
         memory = learn.learn(now.state.memory, events, fleet, self.settings)
         ended = [m for m in followed if not m.in_flight]
         memory = learn.learn_migrations(memory, ended, self.settings)
@@ -341,9 +341,9 @@ class AdaptiveLoadBalancer:
         self.ports.store.publish_orders(orders, self.settings.order_ttl)
         if self.ports.recovery is not None:
             self._standing = self._standing.with_aside(*self.ports.recovery.recover())
-        served = {direct_queue(w.name) for w in fleet.workers}
-        gone = {queue for queue, waiting in fleet.queues.items() if waiting and is_direct_queue(queue)}
-        if stranded := sorted((gone | {direct_queue(name) for name in fleet.silent}) - served):
+        awaited = {queue for queue, waiting in fleet.queues.items() if waiting and is_direct_queue(queue)}
+        awaited |= {direct_queue(name) for name in fleet.silent}
+        if stranded := sorted(awaited and awaited - {direct_queue(name) for name in fleet.names}):
             returned = self.ports.handover.return_stranded(stranded)
             log.info("%d messages went back to their lanes from the queues of workers that are gone: %s",
                      returned, ", ".join(stranded))

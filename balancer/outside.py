@@ -58,7 +58,7 @@ class Outside:
         Raises `BalancerError` for garbage, and for a worker that is not in `fleet` where that is known.
         """
         if fleet is not None and fleet.worker(worker) is None:
-            names = [w.name for w in fleet.workers]
+            names = list(fleet.names)
             raise BalancerError(f"there is no worker {worker!r}{near(str(worker), names)} "
                                 f"({len(names)} workers are there)")
         values = checked_metrics(worker, metrics)
@@ -78,11 +78,11 @@ class Outside:
             known = dict(self._readings)
         if not known:
             return fleet
-        workers = tuple(
-            replace(w, reading=replace(w.reading, **known[w.name].values)) if w.name in known else w
-            for w in fleet.workers
-        )
-        return replace(fleet, workers=workers)
+        # Here, because workers import this module and have no use for numpy.
+        from balancer.model.table import WorkerTable
+
+        told = {name: outside.values for name, outside in known.items()}
+        return replace(fleet, workers=WorkerTable.of(fleet.workers).with_readings(told))
 
     def answers(self, migrations: Iterable[Migration], now: float, keep_s: float) -> tuple[HandedOver, ...]:
         """Departures as hand-overs of the moves they belong to; those of unknown moves are kept for

@@ -91,7 +91,7 @@ class Report:
         try:
             # Its successor of the same name may have come already: only what is still ours goes.
             self.connection.script("forget_workers")(
-                [keys.alive, keys.workers, keys.beats, keys.holds],
+                [keys.alive, keys.workers, keys.beats, keys.holds, keys.board, keys.places, keys.places_free],
                 [WHENEVER, keys.held(""), worker, self.instance, self.description],
             )
         except (RedisError, BalancerError, OSError) as error:

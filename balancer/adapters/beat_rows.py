@@ -48,12 +48,25 @@ def unpack_many(raws: Sequence[bytes]) -> tuple[np.ndarray[Any, np.dtype[Any]], 
     blank = bytes(DTYPE.itemsize)
     joined = b"".join(blank if i in faults else raw for i, raw in enumerate(raws))
     rows = np.frombuffer(joined, DTYPE).copy()
+    clear_faults(rows, faults)
+    return rows, faults
+
+
+def clear_faults(rows: np.ndarray[Any, np.dtype[Any]], faults: dict[int, Fault]) -> None:
+    """Clear what cannot be in rows of `DTYPE` (or one with the same fields) and note it in `faults`: all of a
+    row, or a number alone, which is then absent."""
     for i in np.flatnonzero(~np.isfinite(rows["at"]) | (rows["busy"] > BUSY_LIMIT)
                             | (rows["present"] >> len(FIELDS) != 0)).tolist():
-        faults[i] = Fault(reason="no numbers of ours", detail=raws[i].hex(), whole=True)
-        rows[i] = np.zeros(1, DTYPE)[0]
+        said = rows[list(DTYPE.names or ())][i:i + 1].astype(DTYPE).tobytes().hex()
+        faults[i] = Fault(reason="no numbers of ours", detail=said, whole=True)
+        rows[i] = np.zeros(1, rows.dtype)[0]
     _clear_broken(rows, faults)
-    return rows, faults
+
+
+def numbers(rows: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The readings in cleared rows as columns (rows, `FIELDS`), NaN where a number is absent."""
+    present = rows["present"][:, None] >> np.arange(len(FIELDS), dtype=np.uint16) & 1
+    return np.where(present, np.column_stack([rows[name] for name in FIELDS]), np.nan)
 
 
 def readings(rows: np.ndarray[Any, np.dtype[Any]]) -> list[Reading]:

@@ -119,11 +119,6 @@ def read_lane(raw: bytes) -> LaneEntry:
     return from_plain(LaneEntry, _versioned(raw, "lane"), "lane")
 
 
-def order_document(order: Order) -> str:
-    """An order, for `order:<class>`."""
-    return write({"v": VERSION, **to_plain(order)}, f"order of {order.hardware_class}")
-
-
 def read_order(raw: bytes) -> Order:
     return from_plain(Order, _versioned(raw, "order"), "order")
 

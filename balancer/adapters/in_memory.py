@@ -240,17 +240,25 @@ class InMemoryLedger:
     """Twin of the DuckDB ledger: `tables` in lists. While `locked` rows wait, as they do there."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, list[Mapping[str, Any]]] = {}
         self.locked = False
-        self._waiting: list[tuple[str, Mapping[str, Any]]] = []
+        self._tables: dict[str, list[Mapping[str, Any]]] = {}
+        self._written: list[Mapping[str, Sequence[Mapping[str, Any]]]] = []
+        self._waiting: list[Mapping[str, Sequence[Mapping[str, Any]]]] = []
+
+    @property
+    def tables(self) -> dict[str, list[Mapping[str, Any]]]:
+        """Every row that was written, by table."""
+        for batch in self._written:
+            for table, rows in batch.items():
+                self._tables.setdefault(table, []).extend(rows)
+        self._written = []
+        return self._tables
 
     def record(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
-        self._waiting += [(table, row) for table, many in rows.items() for row in many]
+        self._waiting.append(rows)
         if self.locked:
             return False
-        for table, row in self._waiting:
-            self.tables.setdefault(table, []).append(row)
-        self._waiting = []
+        self._written, self._waiting = [*self._written, *self._waiting], []
         return True
 
     def close(self) -> None:

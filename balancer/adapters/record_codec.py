@@ -11,7 +11,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -77,6 +77,8 @@ def _reader(kind: Any) -> Reader:
         return lambda value, where: None if value is None else present(value, where)
     if origin is tuple:
         return _sequence_reader(inner)
+    if origin is Sequence:
+        return _sequence_reader((*inner, Ellipsis))
     if origin is Mapping:
         return _mapping_reader(_reader(inner[1]))
     return {bool: _read_bool, int: _read_int, float: _read_float, str: _read_str}[kind]

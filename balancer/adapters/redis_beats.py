@@ -41,7 +41,7 @@ def publish(client: Any, keys: Keys, *, name: str, instance: str, beat: bytes, d
     """
     seconds, microseconds, revision, untold, *dead = load_script(client, "publish")(
         [keys.alive, keys.beats, keys.workers, keys.holds, keys.unacked_index, keys.cancelled_revision,
-         keys.failed_untold, keys.silence],
+         keys.failed_untold, keys.silence, keys.board, keys.places, keys.places_free],
         [name, instance, beat, description or "", holds or "", repr(now), keys.held(""), ttl_s, *renew],
     )
     return Told(at=int(seconds) + int(microseconds) / 1e6, cancelled_revision=bytes(revision),

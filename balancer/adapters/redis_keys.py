@@ -67,6 +67,21 @@ class Keys:
         return self.ours("holds")
 
     @property
+    def board(self) -> str:
+        """A row for each worker (`redis_board.ROW`), so that one read shows the fleet."""
+        return self.ours("board")
+
+    @property
+    def places(self) -> str:
+        """Whose row of the board is which."""
+        return self.ours("places")
+
+    @property
+    def places_free(self) -> str:
+        """Rows of the board that were given back."""
+        return self.ours("places", "free")
+
+    @property
     def events(self) -> str:
         return self.ours("events")
 

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
-
 from balancer.adapters.asides import aside
 from balancer.adapters.documents import Description
 from balancer.adapters.message_head import END_BYTES, Head, read_head
@@ -66,6 +64,8 @@ class QueueWatch:
         self._named = QueueNames()
         self._turn = 0
         self._first_seen: dict[str, float] = {}
+        self._known: dict[bytes, Head | None] = {}
+        self._read: dict[bytes, Head | None] = {}
         self._pace = Pace(size=400, low=100, high=2_000)
 
     def choose(self, described: tuple[Description, ...]) -> list[str]:
@@ -81,26 +81,20 @@ class QueueWatch:
     def measure(self, client: Any, keys: Keys, queues: Iterable[str]) -> Backlog:
         """The lengths of all lists of `queues`, in one round trip."""
         names = list(dict.fromkeys(queues))
-        with client.pipeline(transaction=False) as pipe:
-            for queue in names:
-                for key in keys.queue_lists(queue):
-                    pipe.llen(key)
-            lengths = pipe.execute(raise_on_error=False)
-        steps = len(keys.priority_steps)
-        waiting: dict[str, int] = {}
-        lists: dict[str, tuple[tuple[str, int], ...]] = {}
+        steps = keys.priority_steps
+        answer = load_script(client, "lengths")([], [keys.prefix, keys.sep, len(steps), *steps, *names])
+        lists: dict[str, list[tuple[str, int]]] = {queue: [] for queue in names}
         asides: list[SetAside] = []
-        for i, queue in enumerate(names):
-            found = []
-            for key, length in zip(keys.queue_lists(queue), lengths[i * steps:(i + 1) * steps], strict=True):
-                if isinstance(length, Exception):
-                    asides.append(_not_a_list(key, length))
-                elif length:
-                    found.append((key, int(length)))
-            waiting[queue] = sum(length for _, length in found)
-            lists[queue] = tuple(found)
+        for queue, step, length in zip(*[iter(answer)] * 3, strict=True):
+            key = keys.queue_lists(names[queue])[step]
+            if isinstance(length, bytes):
+                asides.append(aside(f"queue {key}", f"not a list: {length.decode('utf-8', 'replace')}"))
+            else:
+                lists[names[queue]].append((key, int(length)))
+        waiting = {queue: sum(length for _, length in found) for queue, found in lists.items()}
         self._occupied = {queue for queue, count in waiting.items() if count}
-        return Backlog(waiting=waiting, lists=lists, set_aside=tuple(asides))
+        return Backlog(waiting=waiting, lists={q: tuple(found) for q, found in lists.items()},
+                       set_aside=tuple(asides))
 
     def heads(self, client: Any, queues: Sequence[str], backlog: Backlog) -> Heads:
         """The messages served next in `queues`, as many as the pace allows, in a few round trips."""
@@ -115,8 +109,15 @@ class QueueWatch:
             ends = script([key for _, key in batch], [window, END_BYTES])
             self._pace.record(window * len(batch), time.perf_counter() - began)
             for (queue, _), messages in zip(batch, ends, strict=True):
-                found.setdefault(queue, []).append([read_head(end) for end in messages])
+                found.setdefault(queue, []).append([self._head(end) for end in messages])
+        self._known, self._read = self._read, {}
         return found
+
+    def _head(self, end: bytes) -> Head | None:
+        """The message of this end; what was at the head at the last look is not read again."""
+        head = self._known[end] if end in self._known else read_head(end)
+        self._read[end] = head
+        return head
 
     def age(self, lists: Sequence[Sequence[Head | None]], now: float) -> float | None:
         """Age (s) of the oldest head of a queue's lists, `None` when it is empty.
@@ -144,9 +145,3 @@ def _name_queues(described: tuple[Description, ...]) -> QueueNames:
     others = sorted(queue for queue in named if not is_direct_queue(queue))[:OTHER_QUEUES]
     return QueueNames(described=described, shared=(*classes, *others),
                       direct=tuple(direct_queue(d.name) for d in described))
-
-
-def _not_a_list(key: str, error: Exception) -> SetAside:
-    if not isinstance(error, ResponseError):
-        raise error
-    return aside(f"queue {key}", f"not a list: {error}")

@@ -17,7 +17,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from balancer.adapters import asides, redis_lanes
 from balancer.adapters.asides import Asides, aside
-from balancer.adapters.documents import order_document, read, read_event, write
+from balancer.adapters.documents import read, read_event, write
+from balancer.adapters.order_text import order_document
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_lanes import LaneReader, LaneTable
 from balancer.adapters.redis_queues import Backlog, Heads, QueueWatch
@@ -54,21 +55,26 @@ class RedisFleetStore:
             return self._look()
 
     def _look(self) -> Fleet:
-        reports, lane_hash, routed, broken = self._read_tables()
-        roster, table = self._register.read(reports), self._lanes.read(lane_hash)
+        now, board, counts, lane_hash, routed, broken = self._read_shared()
+        roster = self._register.glance(now, board, counts, self._read_holds)
+        if roster is None:
+            reports, more = self._read_reports()
+            now, broken = reports.now, [*more, *broken]
+            roster = self._register.read(reports)
+        table = self._lanes.read(lane_hash)
         backlog = self._measure(roster, table, routed)
-        heads, unread = self._heads(table, backlog, reports.now)
+        heads, unread = self._heads(table, backlog, now)
         set_aside = (*broken, *roster.set_aside, *table.set_aside, *backlog.set_aside, *unread)
-        self._asides.tell(self._connection.client, self._connection.keys, set_aside, reports.now)
+        self._asides.tell(self._connection.client, self._connection.keys, set_aside, now)
         set_aside, self._since = (*set_aside, *self._since), []
-        self._tidy(reports.now, roster, table, backlog, routed)
+        self._tidy(now, roster, table, backlog, routed)
         known = {queue: [h for messages in lists for h in messages if h] for queue, lists in heads.items()}
         return Fleet(
-            at=reports.now,
+            at=now,
             workers=roster.workers,
             lanes=tuple(
                 redis_lanes.make_lane(queue, entry, backlog.waiting.get(queue, 0), known.get(queue, ()),
-                                      self._queues.age(heads.get(queue, ()), reports.now))
+                                      self._queues.age(heads.get(queue, ()), now))
                 for queue, entry in sorted(table.entries.items())
             ),
             queues=MappingProxyType({q: n for q, n in backlog.waiting.items() if q not in table.entries}),
@@ -92,28 +98,48 @@ class RedisFleetStore:
                   for queue, lists in heads.items() if any(None in messages for messages in lists)]
         return heads, unread
 
-    def _read_tables(self) -> tuple[Reports, dict[bytes, bytes], list[str], list[SetAside]]:
-        """Every table of the fleet in one round trip; a key of another type counts as empty."""
+    def _read_shared(self) -> tuple[float, bytes | None, tuple[int, ...], dict[bytes, bytes], list[str],
+                                    list[SetAside]]:
+        """The server's clock, the board with how many should be on it, lanes, and queues routed to."""
         keys = self._connection.keys
         with self._connection.client.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.zrange(keys.alive, 0, -1, withscores=True)
-            for key in (keys.workers, keys.beats, keys.holds, keys.lanes):
-                pipe.hgetall(key)
+            pipe.get(keys.board)
+            pipe.hlen(keys.workers)
+            pipe.hlen(keys.beats)
+            pipe.zcard(keys.alive)
+            pipe.zcount(keys.alive, self._register.horizon, "+inf")
+            pipe.hgetall(keys.lanes)
             pipe.zrange(keys.routed, 0, -1, withscores=True)
-            answers = pipe.execute(raise_on_error=False)
-        broken: list[SetAside] = []
-        named = ("time", keys.alive, keys.workers, keys.beats, keys.holds, keys.lanes, keys.routed)
-        for i, answer in enumerate(answers):
-            if isinstance(answer, ResponseError) and i > 0:
-                broken.append(aside(f"key {named[i]}", f"of another type: {answer}"))
-                answers[i] = {}
-            elif isinstance(answer, Exception):
-                raise answer
-        (seconds, micros), alive, workers, beats, holds, lanes, routed = answers
-        reports = Reports(now=seconds + micros / 1e6, alive=dict(alive), descriptions=workers, beats=beats,
-                          holds=holds)
-        return reports, lanes, [q.decode("utf-8", "replace") for q in dict(routed)], broken
+            (seconds, micros), board, *counts, lanes, routed = pipe.execute(raise_on_error=False)
+        named = {keys.board: board, keys.lanes: lanes, keys.routed: routed}
+        broken = _of_another_type(named, *counts)
+        right = not any(isinstance(count, Exception) for count in counts)
+        return (seconds + micros / 1e6, named[keys.board] or None, tuple(counts) if right else (),
+                named[keys.lanes], [q.decode("utf-8", "replace") for q in dict(named[keys.routed])], broken)
+
+    def _read_reports(self) -> tuple[Reports, list[SetAside]]:
+        """Every table of the workers, at one moment; a key of another type counts as empty."""
+        keys = self._connection.keys
+        tables = (keys.workers, keys.beats, keys.holds, keys.places)
+        with self._connection.client.pipeline(transaction=True) as pipe:
+            pipe.time()
+            pipe.get(keys.board)
+            pipe.zrange(keys.alive, 0, -1, withscores=True)
+            for key in tables:
+                pipe.hgetall(key)
+            (seconds, micros), board, alive, *hashes = pipe.execute(raise_on_error=False)
+        named = {keys.board: board, keys.alive: alive, **dict(zip(tables, hashes, strict=True))}
+        broken = _of_another_type(named)
+        return Reports(
+            now=seconds + micros / 1e6, alive=dict(named[keys.alive]), descriptions=named[keys.workers],
+            beats=named[keys.beats], holds=named[keys.holds], board=named[keys.board] or None,
+            places=named[keys.places],
+        ), [one for one in broken if one.source != f"key {keys.board}"]
+
+    def _read_holds(self, names: list[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = self._connection.client.hmget(self._connection.keys.holds, names)
+        return found
 
     def _tidy(self, now: float, roster: Roster, table: LaneTable, backlog: Backlog,
               routed: Sequence[str]) -> None:
@@ -121,7 +147,7 @@ class RedisFleetStore:
         client, keys = self._connection.client, self._connection.keys
         if roster.gone:
             self._connection.script("forget_workers")(
-                [keys.alive, keys.workers, keys.beats, keys.holds],
+                [keys.alive, keys.workers, keys.beats, keys.holds, keys.board, keys.places, keys.places_free],
                 [repr(now - self._forget_s), keys.held(""),
                  *(part for gone in roster.gone for part in gone)],
             )
@@ -204,6 +230,19 @@ class RedisFleetStore:
     def _now(self) -> float:
         seconds, micros = self._connection.client.time()
         return float(seconds + micros / 1e6)
+
+
+def _of_another_type(named: dict[str, Any], *more: Any) -> list[SetAside]:
+    """What is set aside of these answers, whose places are left empty; raises what is no fault of a key."""
+    broken = []
+    for key, answer in named.items():
+        if isinstance(answer, ResponseError):
+            broken.append(aside(f"key {key}", f"of another type: {answer}"))
+            named[key] = {}
+    for answer in (*named.values(), *more):
+        if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
+            raise answer
+    return broken
 
 
 @contextmanager

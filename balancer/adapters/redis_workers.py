@@ -2,20 +2,26 @@
 
 First part of `redis_store.observe`. Pure but for what it remembers: documents that did not
 change are not parsed again, so that a look at ten thousand workers reads what is new. Whatever
-cannot be read is set aside with its reason; the other workers are not touched by it.
+cannot be read is set aside with its reason; the other workers are not touched by it. As long as the same
+workers are there, the board alone is looked at (`redis_board`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
 
 from balancer.adapters import beat, beat_rows
 from balancer.adapters.asides import aside
 from balancer.adapters.documents import Description, Holds, read_description, read_holds
+from balancer.adapters.redis_board import Board, sound_board
 from balancer.errors import StoreError
 from balancer.model import Reading, SetAside, Worker
+from balancer.model import table as who
+from balancer.model.table import Holdings, Numbers, WorkerTable
 
 T = TypeVar("T")
 
@@ -32,6 +38,13 @@ class Reports:
     descriptions: Mapping[bytes, bytes]
     beats: Mapping[bytes, bytes]
     holds: Mapping[bytes, bytes]
+    board: bytes | None = None
+    places: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many are described, report, and are listed as alive."""
+        return len(self.descriptions), len(self.beats), len(self.alive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +52,7 @@ class Roster:
     """Workers whose report is fresh, names that fell silent since the last look, all names described,
     and (name, instance, description) of those that may be forgotten."""
 
-    workers: tuple[Worker, ...]
+    workers: Sequence[Worker]
     silent: tuple[str, ...]
     described: tuple[Description, ...]
     gone: tuple[tuple[bytes, bytes, bytes], ...]
@@ -81,11 +94,41 @@ class WorkerRegister:
         self._holds = DocumentCache(read_holds)
         self._named_silent: set[str] = set()
         self._never_heard: dict[bytes, float] = {}
+        self._board: Board | None = None
+        #: Those who spoke since then must be as many in `alive` as on the board (s).
+        self.horizon = 0.0
+
+    def glance(self, now: float, raw: bytes | None, counts: tuple[int, ...],
+               read: Callable[[list[bytes]], Sequence[bytes | None]]) -> Roster | None:
+        """The roster off the board `raw`, where who is there has not changed since the last whole look; else
+        `None`. `counts` are `Reports.counts` and how many of `alive` spoke since `horizon`; `read` gets what
+        the named workers hold.
+        """
+        board, since = self._board, self.horizon
+        self.horizon = now - self._ttl_s
+        rows = board.rows(raw, counts, since) if board else None
+        if board is None or rows is None:
+            return None
+        age = now - rows["seen"]
+        fresh = age <= self._ttl_s
+        if (age >= FORGET_AFTER * self._ttl_s).any():
+            return None
+        board.hold(rows, fresh, lambda names: self._read_holds(names, read(names)))
+        workers = board.table(rows, fresh)
+        stale = [(board.names[i], board.described[i]) for i in np.flatnonzero(~fresh).tolist()]
+        asides = [aside(f"beat of {_text(board.names[i])}", fault.reason, fault.detail)
+                  for i, fault in sorted(board.faults.items())]
+        asides += [aside(f"holds of {_text(board.names[i])}", *why)
+                   for i, why in sorted(board.held.unreadable.items()) if fresh[i]]
+        return Roster(workers=workers, silent=self._newly_silent(stale), described=board.described, gone=(),
+                      set_aside=tuple(asides))
 
     def read(self, reports: Reports) -> Roster:
-        """The roster at `reports.now`."""
+        """The roster at `reports.now`, from every table."""
         asides: list[SetAside] = []
         described = self._described(reports, asides)
+        self.horizon = reports.now - self._ttl_s
+        self._board = None if asides else self._sound_board(described, reports)
         fresh: list[tuple[bytes, Description, float]] = []
         stale: list[tuple[bytes, Description]] = []
         for name, description in described.items():
@@ -97,11 +140,24 @@ class WorkerRegister:
         workers = self._workers(fresh, reports, asides)
         return Roster(
             workers=workers,
-            silent=self._newly_silent(fresh, stale),
+            silent=self._newly_silent(stale),
             described=tuple(described.values()),
             gone=self._gone(stale, described, reports),
             set_aside=tuple(asides),
         )
+
+    def _sound_board(self, described: Mapping[bytes, Description], reports: Reports) -> Board | None:
+        held = [self._holds.get(name, reports.holds[name]) if name in reports.holds else Holds()
+                for name in described]
+        tables: dict[str, Mapping[bytes, Any]] = {
+            "descriptions": reports.descriptions, "beats": reports.beats, "holds": reports.holds,
+            "alive": reports.alive}
+        return sound_board(described, reports.board, reports.places, held, tables, reports.counts)
+
+    def _read_holds(self, names: list[bytes],
+                    raws: Sequence[bytes | None]) -> list[tuple[Holds | str, bytes]]:
+        return [(Holds(), b"") if raw is None else (self._holds.get(name, raw), raw)
+                for name, raw in zip(names, raws, strict=True)]
 
     def _described(self, reports: Reports, asides: list[SetAside]) -> dict[bytes, Description]:
         described: dict[bytes, Description] = {}
@@ -120,19 +176,21 @@ class WorkerRegister:
         return described
 
     def _workers(self, fresh: list[tuple[bytes, Description, float]], reports: Reports,
-                 asides: list[SetAside]) -> tuple[Worker, ...]:
+                 asides: list[SetAside]) -> WorkerTable:
+        """The fresh workers; "degraded" where part of a report is unreadable, so that nothing moves there."""
         blank = beat.pack(Reading(), busy=0, loop_ticks=0, at=0.0)
         rows, faults = beat_rows.unpack_many([reports.beats.get(name, blank) for name, _, _ in fresh])
         for i, fault in faults.items():
             asides.append(aside(f"beat of {_text(fresh[i][0])}", fault.reason, fault.detail))
-        busy, ticks = rows["busy"].tolist(), rows["loop_ticks"].tolist()
-        readings = beat_rows.readings(rows)
-        workers = []
-        for i, (name, description, at) in enumerate(fresh):
-            unreadable = i in faults and faults[i].whole
+        held = []
+        for i, (name, _, _) in enumerate(fresh):
             holds = self._held(name, reports.holds.get(name), asides)
-            workers.append(_worker(description, at, readings[i], busy[i], ticks[i], holds, unreadable))
-        return tuple(workers)
+            broken = holds is None or (i in faults and faults[i].whole)
+            held.append(replace(holds or Holds(), health="degraded") if broken else holds or Holds())
+        numbers = Numbers(
+            at=np.array([at for _, _, at in fresh], dtype=np.float64), busy=rows["busy"].astype(np.float64),
+            loop_ticks=rows["loop_ticks"].copy(), readings=beat_rows.numbers(rows))
+        return WorkerTable(who.Roster([d for _, d, _ in fresh]), Holdings.of(held), numbers)
 
     def _held(self, name: bytes, raw: bytes | None, asides: list[SetAside]) -> Holds | None:
         if raw is None:
@@ -143,8 +201,7 @@ class WorkerRegister:
             return None
         return holds
 
-    def _newly_silent(self, fresh: list[tuple[bytes, Description, float]],
-                      stale: list[tuple[bytes, Description]]) -> tuple[str, ...]:
+    def _newly_silent(self, stale: list[tuple[bytes, Description]]) -> tuple[str, ...]:
         names = {description.name for _, description in stale}
         silent = tuple(sorted(names - self._named_silent))
         self._named_silent = names
@@ -168,18 +225,6 @@ class WorkerRegister:
         gone += [(b"", instance, b"") for instance, at in reports.alive.items()
                  if at <= limit and instance not in known]
         return tuple(gone)
-
-
-def _worker(description: Description, at: float, reading: Reading, busy: int, ticks: int,
-            holds: Holds | None, unreadable: bool) -> Worker:
-    """A worker; "degraded" where part of its report is unreadable, so that nothing is moved to it."""
-    held = holds or Holds()
-    return Worker(
-        name=description.name, instance=description.instance, hardware=description.hardware,
-        slots=description.slots, at=at, reading=reading, running=held.running, reserved=held.reserved,
-        busy=busy, health="degraded" if unreadable or holds is None else held.health, loop_ticks=ticks,
-        pool=description.pool, queues=description.queues,
-    )
 
 
 def _text(name: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,8 @@ from balancer.decide.estimate import DEFAULT_S
 from balancer.decide.situation import Situation
 from balancer.decide.slots import one_s
 from balancer.model import Fleet, HeldTask, QueuedTask, TaskProfile, Worker
-from balancer.routing import class_queue, direct_queue
+from balancer.model.table import Roster
+from balancer.routing import class_queue, direct_queue, is_direct_queue
 
 #: A slot that runs something is not idle, however soon it is done (s).
 LEAST_S: Final = 0.01
@@ -76,7 +78,7 @@ def _direct_work(fleet: Fleet) -> Waiting:
 def _free_in(situation: Situation, known: Durations, waiting: Waiting) -> tuple[Floats, Places]:
     """Seconds until each slot of the healthy workers is free, and the worker that each belongs to."""
     seen, runs = known.seen, known.seen.runs
-    simple = seen.ok & seen.plain & ~_awaited(situation.fleet, waiting)
+    simple = seen.ok & seen.plain & ~_awaited(seen.runs.workers.roster, waiting)
     theirs = simple[runs.worker]
     busy = np.maximum(LEAST_S, known.left[theirs])
     spare = np.where(simple, seen.slots - np.minimum(seen.slots, seen.busy), 0.0).astype(np.intp)
@@ -94,11 +96,20 @@ def _free_in(situation: Situation, known: Durations, waiting: Waiting) -> tuple[
     return np.concatenate(times), np.concatenate(owners)
 
 
-def _awaited(fleet: Fleet, waiting: Waiting) -> Flags:
+def _awaited(roster: Roster, waiting: Waiting) -> Flags:
     """The workers in whose direct queues something lies."""
-    if not waiting:
-        return np.zeros(len(fleet.workers), dtype=np.bool_)
-    return np.array([direct_queue(w.name) in waiting for w in fleet.workers], dtype=np.bool_)
+    awaited = np.zeros(len(roster.names), dtype=np.bool_)
+    queues = [queue for queue in waiting if is_direct_queue(queue)]
+    if queues:
+        places = direct_queues(roster)
+        awaited[[places[queue] for queue in queues if queue in places]] = True
+    return awaited
+
+
+@lru_cache(maxsize=2)
+def direct_queues(roster: Roster) -> Mapping[str, int]:
+    """Whose direct queue is whose, by place. Kept, as a roster lasts for many turns."""
+    return {direct_queue(name): place for place, name in enumerate(roster.names)}
 
 
 def _worker_free_in(worker: Worker, left: list[float], ahead: list[QueuedTask], rates: Rates,

@@ -8,10 +8,11 @@ Called by `estimate` after each batch of runs and by `hardware`; pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balancer.model import HARDWARE_PROFILES, HardwareProfile, as_kind
 
@@ -20,6 +21,9 @@ PRIOR_RUNS: Final = 1.0
 
 #: Most runs of one pair that count: beyond, they no longer make it surer how the *class* compares.
 PAIR_RUNS: Final = 12
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 #: Rounds of the alternation; the fit is far better than the model after ten.
 ROUNDS: Final = 20
@@ -44,14 +48,29 @@ def class_speeds(
     names, classes = sorted({y for y, _ in pairs}), sorted({h for _, h in pairs})
     place = {name: i for i, name in enumerate(names)}
     column = {name: i for i, name in enumerate(classes)}
-    y = np.array([place[name] for name, _ in pairs])
-    h = np.array([column[name] for _, name in pairs])
-    logs = np.array([math.log(s) for s, _ in pairs.values()])
-    weight = np.array([float(min(max(n, 1), PAIR_RUNS)) for _, n in pairs.values()])
+    return fitted(
+        np.array([place[name] for name, _ in pairs]), np.array([column[name] for _, name in pairs]), classes,
+        np.array([s for s, _ in pairs.values()], dtype=np.float64),
+        np.array([n for _, n in pairs.values()], dtype=np.float64),
+    )
+
+
+def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floats,
+           runs: Floats) -> tuple[dict[str, float], float | None]:
+    """The same of pairs (N,) in columns: the place of each one's profile, and that of its class among
+    `classes`. Classes without a pair are left out."""
+    if not seconds.size:
+        return {}, None
+    count, logs, weight = len(classes), np.log(seconds), np.clip(runs, 1, PAIR_RUNS)
     prior = np.log([table_speed(name, HARDWARE_PROFILES) for name in classes])
+    of_profile = np.bincount(profile, weight)
+    ran = of_profile > 0
+    of_profile = np.where(ran, of_profile, 1.0)
+    of_class = np.bincount(place, weight, minlength=count)
     speed = prior
     for _ in range(ROUNDS):
-        level = np.bincount(y, weight * (logs + speed[h])) / np.bincount(y, weight)
-        pull = np.bincount(h, weight * (level[y] - logs)) + PRIOR_RUNS * prior
-        speed = pull / (np.bincount(h, weight) + PRIOR_RUNS)
-    return {name: math.exp(speed[i]) for i, name in enumerate(classes)}, math.exp(float(level.mean()))
+        level = np.bincount(profile, weight * (logs + speed[place])) / of_profile
+        pull = np.bincount(place, weight * (level[profile] - logs), minlength=count) + PRIOR_RUNS * prior
+        speed = pull / (of_class + PRIOR_RUNS)
+    by_class = {classes[i]: math.exp(speed[i]) for i in np.flatnonzero(of_class > 0).tolist()}
+    return by_class, math.exp(float(level[ran].mean()))

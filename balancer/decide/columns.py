@@ -1,4 +1,4 @@
-"""The workers of a fleet as columns: one walk over them, shared by every step of a turn that looks at each.
+"""The workers of a fleet as columns, shared by every step of a turn that looks at each.
 
 A formula over ten thousand workers is then one of numpy. Made by `engine` once a turn and carried by the
 `Situation`; `slots`, `order`, `progress`, `rescue` and `stranded` read it. Pure.
@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balancer.decide.estimate import Estimates
 from balancer.model import Fleet, Hardware, HeldTask, Needs
+from balancer.model.table import READING_FIELDS, Roster, WorkerTable
 from balancer.routing import HOT_CELSIUS, can_run
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 Flags = NDArray[np.bool_]
+
+#: The column of the temperature in a fleet's readings.
+TEMPERATURE: Final = READING_FIELDS.index("temperature_celsius")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,17 +33,23 @@ class Runs:
     their profile's lane (−1: there is none).
 
     Times (s), `size` and shares as in `HeldTask`; what is not told is NaN. A task whose earlier runs are not
-    told of has `before` 0 in its first epoch, else NaN.
+    told of has `before` 0 in its `first` epoch, else NaN.
     """
 
-    tasks: Sequence[HeldTask]
+    workers: WorkerTable
     worker: Places
     lane: Places
+    first: Flags
     size: Floats
     started: Floats
     checkpointed: Floats
     done: Floats
     before: Floats
+
+    @property
+    def tasks(self) -> Sequence[HeldTask]:
+        """The tasks themselves."""
+        return self.workers.tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,29 +77,27 @@ class Columns:
 
 
 def columns(fleet: Fleet, estimates: Estimates) -> Columns:
-    """The fleet's workers, walked once, with their speeds by `estimates`."""
-    workers = fleet.workers
-    unlike = {id(w.hardware): w.hardware for w in workers}
-    classes = tuple(sorted({hardware.hardware_class for hardware in unlike.values()}))
-    kinds = _kinds(unlike.values(), classes)
+    """The fleet's workers as what decides about them, with their speeds by `estimates`."""
+    workers = WorkerTable.of(fleet.workers)
+    roster, holdings, numbers = workers.roster, workers.holdings, workers.numbers
+    classes = tuple(sorted({hardware.hardware_class for hardware in roster.unlike}))
     column = {name: i for i, name in enumerate(classes)}
-    place_of = {key: column[hardware.hardware_class] for key, hardware in unlike.items()}
-    slots = np.array([w.slots for w in workers], dtype=np.float64)
-    ran = np.array([len(w.running) for w in workers], dtype=np.float64)
-    busy = np.maximum(ran, np.array([w.busy for w in workers], dtype=np.float64))
-    told = (np.minimum(slots, busy) <= ran) & (ran <= slots)
+    kinds = _kinds(roster.unlike, classes)
+    busy = np.maximum(holdings.ran, numbers.busy)
+    told = (np.minimum(roster.slots, busy) <= holdings.ran) & (holdings.ran <= roster.slots)
+    of_device = np.array([column[hardware.hardware_class] for hardware in roster.unlike], dtype=np.intp)
     return Columns(
         classes=classes,
         kinds=kinds,
         able=_able(fleet, classes, kinds),
-        place=np.array([place_of[id(w.hardware)] for w in workers], dtype=np.intp),
-        speed=_speeds(fleet, estimates),
-        slots=slots,
+        place=of_device[roster.which],
+        speed=_speeds(roster, estimates),
+        slots=roster.slots,
         busy=busy,
-        ok=np.array([w.health == "ok" for w in workers], dtype=np.bool_),
-        hot=_floats([w.reading.temperature_celsius for w in workers]) >= HOT_CELSIUS,
-        plain=told & np.array([not w.reserved for w in workers], dtype=np.bool_),
-        runs=_runs(fleet, ran),
+        ok=holdings.ok,
+        hot=numbers.readings[:, TEMPERATURE] >= HOT_CELSIUS,
+        plain=told & (holdings.reserved == 0),
+        runs=_runs(fleet, workers),
     )
 
 
@@ -104,47 +114,44 @@ def fitness(hardware: Hardware) -> tuple[object, ...]:
     return hardware.compute_capability, hardware.gpu_memory_bytes, hardware.memory_bytes, hardware.labels
 
 
-def _runs(fleet: Fleet, ran: Floats) -> Runs:
-    tasks = [held for worker in fleet.workers for held in worker.running]
-    rows = {lane.profile.name: row for row, lane in enumerate(fleet.lanes)}
-    before = _floats([held.share_before for held in tasks])
-    first = np.array([held.epoch == 0 for held in tasks], dtype=np.bool_)
+def _runs(fleet: Fleet, workers: WorkerTable) -> Runs:
+    holdings, rows = workers.holdings, workers.holdings.runs
+    row = {lane.profile.name: i for i, lane in enumerate(fleet.lanes)}
+    lane = np.array([row.get(name, -1) for name in holdings.profiles], dtype=np.intp)
+    before = rows["before"]
     return Runs(
-        tasks=tasks,
-        worker=np.repeat(np.arange(len(fleet.workers)), ran.astype(np.intp)),
-        lane=np.array([rows.get(held.profile, -1) for held in tasks], dtype=np.intp),
-        size=_floats([held.size for held in tasks]),
-        started=_floats([held.started_at for held in tasks]),
-        checkpointed=_floats([held.checkpointed_at for held in tasks]),
-        done=_floats([held.share_done for held in tasks]),
-        before=np.where(np.isnan(before) & first, 0.0, before),
+        workers=workers,
+        worker=np.repeat(np.arange(len(workers)), holdings.ran.astype(np.intp)),
+        lane=lane[rows["profile"]] if lane.size else np.zeros(0, dtype=np.intp),
+        first=np.ascontiguousarray(rows["first"]),
+        size=np.ascontiguousarray(rows["size"]),
+        started=np.ascontiguousarray(rows["started"]),
+        checkpointed=np.ascontiguousarray(rows["checkpointed"]),
+        done=np.ascontiguousarray(rows["done"]),
+        before=np.where(np.isnan(before) & rows["first"], 0.0, before),
     )
 
 
-def _floats(values: Sequence[float | None]) -> Floats:
-    """Numbers, NaN where there is none (numpy reads `None` as that)."""
-    return np.array(values, dtype=np.float64)
-
-
-def _speeds(fleet: Fleet, estimates: Estimates) -> Floats:
+def _speeds(roster: Roster, estimates: Estimates) -> Floats:
     """Each worker's speed relative to its class (W,), as `estimate.speed_of` tells it."""
-    known, learned = estimates.worker_class, estimates.worker_speed
+    known, learned, names = estimates.worker_class, estimates.worker_speed, roster.names
     if not known:
-        return np.ones(len(fleet.workers))
-    return np.array([
-        learned.get(w.name, 1.0) if known.get(w.name) == w.hardware.hardware_class else 1.0
-        for w in fleet.workers
-    ], dtype=np.float64)
+        return np.ones(len(names))
+    speed = np.fromiter(map(learned.get, names, repeat(1.0)), dtype=np.float64, count=len(names))
+    classes = list(map(known.get, names))
+    if classes == roster.class_names:
+        return speed
+    same = [one == other for one, other in zip(classes, roster.class_names, strict=True)]
+    return np.where(np.array(same, dtype=np.bool_), speed, 1.0)
 
 
 def _able(fleet: Fleet, classes: Sequence[str], kinds: Sequence[Sequence[Hardware]]) -> Flags:
     """Which classes have a worker that can ever run which lane: (lanes, classes)."""
-    named = {w.name: w for w in fleet.workers} if any(n.profile.needs.affinity for n in fleet.lanes) else {}
     answers: dict[Needs, list[bool]] = {}
     for lane in fleet.lanes:
         needs = lane.profile.needs
         if needs not in answers:
-            wanted = [named[name] for name in needs.affinity if name in named]
+            wanted = [w for name in needs.affinity if (w := fleet.worker(name)) is not None]
             answers[needs] = [
                 any(can_run(kind, needs) for kind in sorts)
                 or any(w.hardware.hardware_class == name and can_run(w.hardware, needs, worker=w.name)

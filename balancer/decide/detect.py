@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from balancer.decide.forecast import confident
+from balancer.decide.load import Utilisations
 from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds
+from balancer.model.table import WorkerTable
 from balancer.settings import Settings
 
 #: A foreseen imbalance must be this many times `imbalance_threshold`, since it may not come.
@@ -70,18 +76,37 @@ def _imbalance(
     least: float,
 ) -> Imbalance | None:
     """Workers over and under the thresholds, when both exist and are more than `least` apart."""
-    here = {w.name: w for w in fleet.workers}
-    over = sorted((-v, name) for name, v in values.items() if v > thresholds.high and name in here)
-    under = sorted((v, name) for name, v in values.items()
-                   if v < thresholds.low and name in here and here[name].health == "ok")
-    if not over or not under:
+    loads, workers = Utilisations.of(values), WorkerTable.of(fleet.workers)
+    places = _places(loads, workers)
+    here = places >= 0
+    healthy = here & workers.holdings.ok[places] if len(workers) else here
+    with np.errstate(invalid="ignore"):
+        above = np.flatnonzero(here & (loads.shares > thresholds.high))
+        below = np.flatnonzero(healthy & (loads.shares < thresholds.low))
+    if not above.size or not below.size:
         return None
-    score = -over[0][0] - under[0][0]
+    score = float(loads.shares[above].max() - loads.shares[below].min())
     if score <= least:
         return None
     return Imbalance(
         kind=kind,
         score=score,
-        overloaded=tuple(name for _, name in over),
-        underloaded=tuple(name for _, name in under),
+        overloaded=_ranked(loads, above, -1.0),
+        underloaded=_ranked(loads, below, 1.0),
     )
+
+
+def _ranked(loads: Utilisations, places: NDArray[np.intp], sign: float) -> tuple[str, ...]:
+    """The names at `places` by sign · value, and by name where that is the same."""
+    names = loads.names
+    by_name = np.array(sorted(places.tolist(), key=names.__getitem__), dtype=np.intp)
+    by_value = by_name[np.argsort(sign * loads.shares[by_name], kind="stable")]
+    return tuple([names[i] for i in by_value.tolist()])
+
+
+def _places(loads: Utilisations, workers: WorkerTable) -> NDArray[np.intp]:
+    """Where each subject is among the workers; −1 where it is none of them."""
+    if loads.names == workers.roster.names:
+        return np.arange(len(workers))
+    found = map(workers.roster.places.get, loads.names, repeat(-1))
+    return np.fromiter(found, dtype=np.intp, count=len(loads.names))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from balancer.decide.columns import Columns, Floats, Runs, columns
-from balancer.decide.estimate import row_seconds, seconds
+from balancer.decide.estimate import seconds
+from balancer.decide.pairs import Pairs, pairs_of, seconds_by_class
 from balancer.decide.situation import Situation
 from balancer.decide.slots import OVERDUE, PROGRESS_HALF
 from balancer.model import TaskProfile
@@ -48,13 +49,17 @@ def seen_of(situation: Situation) -> Columns:
     return situation.columns or columns(situation.fleet, situation.estimates)
 
 
+def pairs_in(situation: Situation, seen: Columns) -> Pairs:
+    """The pairs that ran, made here where the situation does not carry them."""
+    return situation.pairs or pairs_of(situation.estimates.pairs, situation.fleet.lanes, seen.classes)
+
+
 def per_class(situation: Situation, seen: Columns) -> Floats:
     """Seconds of size 1 of each lane's profile on a typical worker of each class, able or not:
     (lanes, classes)."""
-    hardware = [kinds[0] for kinds in seen.kinds]
-    rows = [row_seconds(situation.estimates, lane.profile, hardware, situation.settings, situation.profiles)
-            for lane in situation.fleet.lanes]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(hardware))
+    return seconds_by_class(
+        pairs_in(situation, seen), situation.estimates, situation.fleet.lanes,
+        [kinds[0] for kinds in seen.kinds], situation.settings, situation.profiles)
 
 
 def per_lane(situation: Situation, seen: Columns, one: Floats) -> Floats:

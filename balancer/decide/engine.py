@@ -30,6 +30,7 @@ from balancer.model import (
     SystemLoad,
     Thresholds,
 )
+from balancer.model.table import in_columns
 from balancer.settings import Settings
 
 #: Records of load kept at most, however long the performance window.
@@ -48,6 +49,7 @@ def decide(
     memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, in_flight: Sequence[Move]
 ) -> tuple[Memory, Decision]:
     """One whole tick. `in_flight` are the moves that have not ended; they count against the limits."""
+    fleet = in_columns(fleet)
     values = utilisations(fleet)
     memory, load = observe(memory, fleet, settings, values)
     memory = replace(memory, history=memory.history.forget(fleet.at))

@@ -13,11 +13,12 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, overload
+from typing import Any, Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.decide.load import Utilisations
 from balancer.decide.series import Series
 from balancer.model import Forecast, JudgedForecast
 from balancer.settings import Settings
@@ -49,6 +50,9 @@ _MAE_TO_HALF: Final = 1.606
 #: Half width (utilisation) below which an error is not held against an interval.
 _FINEST: Final = 0.02
 
+#: The forecasters, the first as long as no other has clearly erred less.
+METHODS: Final = ("regression", "last")
+
 Floats = NDArray[np.float64]
 
 
@@ -76,21 +80,21 @@ class Pending:
     methods: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Foreseen(Sequence[Forecast]):
     """The forecasts made at one tick, in columns: what nobody looks at is not made into a record.
 
-    By `methods` the value each foresaw, `told` the method whose value is told, `given` the half width that
-    it gave and `halves` the same stretched by past errors.
+    `values` (methods, names) are what each of `METHODS` foresaw, `told` (names,) the place of the one whose
+    value is told, `given` the half width that it gave and `halves` the same stretched by past errors.
     """
 
     made_at: float = 0.0
     due_at: float = 0.0
-    names: Sequence[str] = ()
-    methods: Mapping[str, Sequence[float]] = field(default_factory=lambda: MappingProxyType({}))
-    told: Sequence[str] = ()
-    given: Sequence[float] = ()
-    halves: Sequence[float] = ()
+    names: tuple[str, ...] = ()
+    values: Floats = field(default_factory=lambda: np.zeros((len(METHODS), 0)))
+    told: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    given: Floats = field(default_factory=lambda: np.zeros(0))
+    halves: Floats = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -102,27 +106,50 @@ class Foreseen(Sequence[Forecast]):
     def __getitem__(self, row: int | slice) -> Forecast | tuple[Forecast, ...]:
         if isinstance(row, slice):
             return tuple(self[i] for i in range(*row.indices(len(self))))
-        method, half = self.told[row], self.halves[row]
-        value = self.methods[method][row]
+        method, half = int(self.told[row]), float(self.halves[row])
+        value = float(self.values[method, row])
         return Forecast(
             subject=self.names[row], made_at=self.made_at, due_at=self.due_at, value=value,
             low=max(0.0, value - half), high=min(1.0, value + half), confidence=max(0.0, 1.0 - half),
-            method=method,
+            method=METHODS[method],
         )
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Sequence) and not isinstance(other, str):
+            return self is other or tuple(self) == tuple(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.made_at, self.names))
 
     def pending(self, row: int) -> Pending:
         """The forecast as it waits to be judged."""
-        methods = {method: values[row] for method, values in self.methods.items()}
-        return Pending(methods=methods, half=self.given[row], forecast=self[row])
+        methods = dict(zip(METHODS, self.values[:, row].tolist(), strict=True))
+        return Pending(methods=methods, half=float(self.given[row]), forecast=self[row])
 
-    def confident(self, least: float) -> dict[str, float]:
+    def value(self) -> Floats:
+        """The values told (names,)."""
+        chosen: Floats = self.values[self.told, np.arange(len(self))]
+        return chosen
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """The fields of the forecasts by name."""
+        value = self.value()
+        return {
+            "subject": self.names, "made_at": [self.made_at] * len(self), "due_at": [self.due_at] * len(self),
+            "method": [METHODS[i] for i in self.told.tolist()], "value": value.tolist(),
+            "low": np.maximum(0.0, value - self.halves).tolist(),
+            "high": np.minimum(1.0, value + self.halves).tolist(),
+            "confidence": np.maximum(0.0, 1.0 - self.halves).tolist(),
+        }
+
+    def confident(self, least: float) -> Utilisations:
         """The values told with at least this confidence, by subject."""
-        columns = zip(range(len(self)), self.names, self.told, self.halves, strict=True)
-        return {name: self.methods[method][row] for row, name, method, half in columns
-                if max(0.0, 1.0 - half) >= least}
+        sure = np.maximum(0.0, 1.0 - self.halves) >= least
+        return Utilisations(self.names, np.where(sure, self.value(), np.nan))
 
 
-def confident(forecasts: Sequence[Forecast], least: float = 0.0) -> dict[str, float]:
+def confident(forecasts: Sequence[Forecast], least: float = 0.0) -> Mapping[str, float]:
     """The values of the forecasts of at least this confidence, by subject."""
     if isinstance(forecasts, Foreseen):
         return forecasts.confident(least)
@@ -154,16 +181,26 @@ def foresee(
         return Foreseen()
     ahead_s, at = 60.0 * settings.prediction_window, times[-1]
     x = np.asarray(times, dtype=np.float64) - at
-    methods, given = {}, {}
-    for method, (middle, reach) in (("regression", _regression(x, known.table, ahead_s)),
-                                    ("last", _last_value(x, known.table, ahead_s))):
-        methods[method], given[method] = np.clip(middle, 0.0, 1.0).tolist(), reach.tolist()
-    past = [tracks.get(name) for name in known.names]
-    told = [_preferred(track) for track in past]
-    given_halves = [given[method][row] for row, method in enumerate(told)]
-    halves = [_stretched(half, track) for half, track in zip(given_halves, past, strict=True)]
-    return Foreseen(made_at=at, due_at=at + ahead_s, names=known.names, methods=methods, told=told,
-                    given=given_halves, halves=halves)
+    found = (_regression(x, known.table, ahead_s), _last_value(x, known.table, ahead_s))
+    values = np.clip(np.stack([middle for middle, _ in found]), 0.0, 1.0)
+    told, reach = _past(known.names, tracks)
+    given = np.stack([half for _, half in found])[told, np.arange(len(known))]
+    factor = _MAE_TO_HALF * reach
+    halves = np.where(factor <= 1.0, given, factor * np.maximum(given, _FINEST))
+    return Foreseen(made_at=at, due_at=at + ahead_s, names=known.names, values=values, told=told, given=given,
+                    halves=halves)
+
+
+def _past(names: Sequence[str], tracks: Mapping[str, Track]) -> tuple[NDArray[np.intp], Floats]:
+    """By subject the method that is told, and how far its errors reached; 0 where none was judged."""
+    told, reach = np.zeros(len(names), dtype=np.intp), np.zeros(len(names))
+    past = list(map(tracks.get, names)) if tracks else []
+    for row, track in enumerate(past):
+        if track is not None:
+            reach[row] = track.reach
+            if track.count >= TRUSTED_COUNT:
+                told[row] = METHODS.index(_preferred(track))
+    return told, reach
 
 
 def keep(
@@ -171,14 +208,13 @@ def keep(
 ) -> tuple[Pending, ...]:
     """`pending`, the system's of `made`, and as many more as fit, the subjects judged least often first."""
 
-    def judged(row: int) -> int:
-        track = tracks.get(made.names[row])
-        return track.count if track else 0
-
-    rows = range(len(made))
-    system = [row for row in rows if made.names[row] == SYSTEM]
+    system = [row for row, name in enumerate(made.names[:1]) if name == SYSTEM] or [
+        row for row, name in enumerate(made.names) if name == SYSTEM]
     room = max(0, PENDING_LIMIT - sum(waits.forecast.subject != SYSTEM for waits in pending))
-    workers = sorted((row for row in rows if made.names[row] != SYSTEM), key=judged)[:room] if room else []
+    workers: list[int] = []
+    if room:
+        count = [track.count if track else 0 for track in map(tracks.get, made.names)]
+        workers = [i for i in np.argsort(count, kind="stable").tolist() if i not in system][:room]
     return (*pending, *(made.pending(row) for row in (*system, *workers)))
 
 
@@ -217,6 +253,8 @@ def _regression(x: Floats, y: Floats, ahead_s: float) -> tuple[Floats, Floats]:
     The half width is t · s · √(1 + 1/n + (x₀ − x̄)² / Sxx), the textbook interval for one new value.
     """
     there = np.isfinite(y)
+    if there.all():
+        return _dense_regression(x, y, ahead_s)
     n = there.sum(axis=1)
     xs = np.where(there, x, 0.0)
     mean_x = xs.sum(axis=1) / n
@@ -229,6 +267,19 @@ def _regression(x: Floats, y: Floats, ahead_s: float) -> tuple[Floats, Floats]:
     sigma = np.sqrt(rest / np.maximum(n - 2, 1))
     reach = ahead_s - mean_x
     half = np.interp(n - 2, _T_DOF, _T_90) * sigma * np.sqrt(1 + 1 / n + reach * reach / spread)
+    return mean_y + steep * reach, half
+
+
+def _dense_regression(x: Floats, y: Floats, ahead_s: float) -> tuple[Floats, Floats]:
+    """The same where every subject was always there."""
+    n = x.size
+    dx, mean_y = x - x.mean(), y.mean(axis=1)
+    spread = max(float(dx @ dx), 1e-12)
+    steep = y @ dx / spread
+    rest = y - mean_y[:, None] - steep[:, None] * dx
+    sigma = np.sqrt(np.einsum("ij,ij->i", rest, rest) / max(n - 2, 1))
+    reach = ahead_s - float(x.mean())
+    half = float(np.interp(n - 2, _T_DOF, _T_90)) * sigma * math.sqrt(1 + 1 / n + reach * reach / spread)
     return mean_y + steep * reach, half
 
 
@@ -254,12 +305,6 @@ def _preferred(track: Track | None) -> str:
         return "regression"
     best = min(track.errors, key=lambda method: (track.errors[method], method))
     return best if track.errors[best] < CLEARLY_BETTER * track.errors["regression"] else "regression"
-
-
-def _stretched(half: float, track: Track | None) -> float:
-    """The half width, wider by as much as past errors exceeded what past half widths allowed."""
-    factor = _MAE_TO_HALF * track.reach if track else 0.0
-    return half if factor <= 1.0 else factor * max(half, _FINEST)
 
 
 def _judged(forecast: Forecast, truth: float) -> JudgedForecast:

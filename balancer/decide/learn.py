@@ -16,6 +16,7 @@ from balancer.decide.hardware import observe_profiles
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
 from balancer.decide.memory import Memory
 from balancer.model import Event, Fleet, Migration, RunFinished
+from balancer.model.table import WorkerTable
 from balancer.settings import Settings
 
 #: Floor of the weight of the newest move in a profile's averages.
@@ -32,7 +33,8 @@ def learn(memory: Memory, events: Sequence[Event], fleet: Fleet, settings: Setti
     if not runs:
         return memory
     estimates = learn_runs(memory.estimates, runs, settings)
-    hardware = {worker.hardware.hardware_class: worker.hardware for worker in fleet.workers}
+    unlike = WorkerTable.of(fleet.workers).roster.unlike
+    hardware = {each.hardware_class: each for each in unlike}
     profiles = observe_profiles(memory.profiles, estimates, hardware)
     return replace(memory, estimates=estimates, profiles=MappingProxyType(dict(profiles)))
 

@@ -8,9 +8,18 @@ all are, so 99 % of GPU memory beside 10 % of CPU reads as 0.99, never as their 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import compress
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from balancer.model import Fleet, SystemLoad, Worker
+from balancer.model.table import READING_FIELDS, WorkerTable
+
+#: Columns of a fleet's readings that are dimensions of load.
+MEASURED: Final = [READING_FIELDS.index(name) for name in ("cpu", "memory", "gpu", "gpu_memory")]
 
 
 def known_dimensions(worker: Worker) -> dict[str, float]:
@@ -28,14 +37,52 @@ def utilisation(worker: Worker) -> float | None:
     return min(1.0, greatest) if greatest >= 0 else None
 
 
-def utilisations(fleet: Fleet) -> dict[str, float]:
-    """Utilisation by worker name, for the workers that have one."""
-    found = {}
-    for worker in fleet.workers:
-        value = utilisation(worker)
-        if value is not None:
-            found[worker.name] = value
-    return found
+class Utilisations(Mapping[str, float]):
+    """Utilisation by worker name: `names`, and `shares` (W,) in which NaN is a worker without one."""
+
+    __slots__ = ("_places", "known", "names", "shares")
+
+    def __init__(self, names: tuple[str, ...], shares: NDArray[np.float64],
+                 places: Mapping[str, int] | None = None) -> None:
+        self.names = names
+        self.shares = shares
+        self.known = np.isfinite(shares)
+        self._places = places
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> Utilisations:
+        """Any utilisations by name."""
+        if isinstance(values, cls):
+            return values
+        return cls(tuple(values), np.array(list(values.values()), dtype=np.float64))
+
+    def __getitem__(self, name: str) -> float:
+        if self._places is None:
+            self._places = {known: i for i, known in enumerate(self.names)}
+        place = self._places[name]
+        if not self.known[place]:
+            raise KeyError(name)
+        return float(self.shares[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return compress(self.names, self.known.tolist())
+
+    def __len__(self) -> int:
+        return int(self.known.sum())
+
+
+def utilisations(fleet: Fleet) -> Utilisations:
+    """Utilisation by worker name, for the workers that have one: as `utilisation`, of all at once."""
+    workers = WorkerTable.of(fleet.workers)
+    roster, holdings, numbers = workers.roster, workers.holdings, workers.numbers
+    slots = roster.slots
+    with np.errstate(all="ignore"):
+        held = np.where(slots != 0, (np.maximum(numbers.busy, holdings.ran) + holdings.reserved) / slots,
+                        np.nan)
+    values = np.column_stack([numbers.readings[:, MEASURED], held])
+    greatest = np.where(np.isfinite(values), values, -1.0).max(axis=1, initial=-1.0)
+    return Utilisations(roster.names, np.where(greatest >= 0, np.minimum(1.0, greatest), np.nan),
+                        roster.places)
 
 
 def is_over(worker: Worker, high: float) -> bool:
@@ -55,17 +102,18 @@ def system_load(at: float, values: Mapping[str, float]) -> SystemLoad:
 
     A fleet without workers has the load of nobody: zeros, and neither a highest nor a lowest.
     """
-    if not values:
+    loads = Utilisations.of(values)
+    known = loads.shares[loads.known]
+    if not known.size:
         return SystemLoad(at=at, average=0.0, deviation=0.0, imbalance=0.0)
-    average = math.fsum(values.values()) / len(values)
-    variance = math.fsum((v - average) ** 2 for v in values.values()) / len(values)
-    highest = max(values, key=lambda name: (values[name], name))
-    lowest = min(values, key=lambda name: (values[name], name))
+    average = math.fsum(known.tolist()) / known.size
+    variance = math.fsum(((known - average) ** 2).tolist()) / known.size
+    most, least = float(known.max()), float(known.min())
     return SystemLoad(
         at=at,
         average=average,
         deviation=math.sqrt(variance),
-        imbalance=values[highest] - values[lowest],
-        highest=highest,
-        lowest=lowest,
+        imbalance=most - least,
+        highest=max(loads.names[i] for i in np.flatnonzero(loads.shares == most).tolist()),
+        lowest=min(loads.names[i] for i in np.flatnonzero(loads.shares == least).tolist()),
     )

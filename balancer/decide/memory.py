@@ -17,6 +17,7 @@ from balancer.decide.document import decode, encode
 from balancer.decide.estimate import Estimates
 from balancer.decide.forecast import Pending, Track
 from balancer.decide.history import MoveHistory
+from balancer.decide.packed import pack, unpack
 from balancer.decide.series import Series
 from balancer.decide.thresholds import initial
 from balancer.errors import StoreError
@@ -59,7 +60,7 @@ def to_document(memory: Memory) -> dict[str, Any]:
     """The memory as JSON can say it."""
     loads = Series.of(memory.worker_loads, len(memory.loads))
     document: dict[str, Any] = encode(replace(memory, worker_loads={}, estimates=Estimates()))
-    document["worker_loads"] = dict(zip(loads.names, loads.rows(), strict=True))
+    document["worker_loads"] = {"names": list(loads.names), "values": pack(loads.table)}
     document["estimates"] = estimate.to_document(memory.estimates)
     return {"version": VERSION, **document}
 
@@ -73,10 +74,24 @@ def from_document(document: Mapping[str, Any]) -> Memory:
         raise StoreError(f"memory: {version!r} is no version")
     if version > VERSION:
         raise StoreError(f"memory: version {version} is newer than {VERSION}, the newest this balancer reads")
-    fields = {name: value for name, value in document.items() if name not in ("version", "estimates")}
+    apart = ("version", "estimates", "worker_loads")
+    fields = {name: value for name, value in document.items() if name not in apart}
     estimates = _estimates(document.get("estimates", {}))
-    memory: Memory = decode(Memory, {**fields, "estimates": {}}, "memory")
-    return _checked(memory, estimates)
+    memory: Memory = decode(Memory, {**fields, "estimates": {}, "worker_loads": {}}, "memory")
+    loads = _series(document.get("worker_loads", {}), len(memory.loads))
+    return _checked(replace(memory, worker_loads=loads), estimates)
+
+
+def _series(value: Any, length: int) -> Mapping[str, tuple[float | None, ...]]:
+    """The workers' loads; as lists by name, too, as they were written before."""
+    where = "memory.worker_loads"
+    if not isinstance(value, Mapping) or not isinstance(value.get("values"), str):
+        found: Mapping[str, tuple[float | None, ...]] = decode(
+            Mapping[str, tuple[float | None, ...]], value, where)
+        return found
+    names: tuple[str, ...] = decode(tuple[str, ...], value.get("names"), f"{where}.names")
+    table = unpack(value["values"], (len(names), length), f"{where}.values")
+    return Series(names, table)
 
 
 def _estimates(value: Any) -> Estimates:
@@ -93,7 +108,8 @@ def _checked(memory: Memory, estimates: Estimates) -> Memory:
     times = [record.at for record in memory.loads]
     if times != sorted(times):
         raise StoreError("memory.loads: the records are not in the order of time")
-    for name, values in memory.worker_loads.items():
+    plain = {} if isinstance(memory.worker_loads, Series) else memory.worker_loads
+    for name, values in plain.items():
         if len(values) != len(times):
             raise StoreError(f"memory.worker_loads.{name}: {len(values)} values for {len(times)} records")
     for kind in HARDWARE_PROFILES:

@@ -6,9 +6,8 @@ Made at every pricing from `prices`, published to the workers, which judge by it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
@@ -19,10 +18,11 @@ from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.prices import Prices, solve
-from balancer.decide.pull import LISTED_MOST, drain_s, sooner
+from balancer.decide.pull import LISTED_MOST, TOLERANCE
 from balancer.decide.situation import Situation
 from balancer.decide.slots import level
-from balancer.model import Lane, LaneOffer, Order
+from balancer.model import Lane, Order
+from balancer.model.offers import Offers
 
 Array = NDArray[np.float64]
 
@@ -35,13 +35,15 @@ FAST: Final = 1.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
-    """Lanes against classes at one moment: `seconds` p (lanes, classes), the prices, and `soonest_s`
-    (lanes,), when a task of the lane would be done by the class that is `first` (inf: nobody can)."""
+    """Lanes against classes at one moment: `seconds` p (lanes, classes), of each lane the `best` (inf: nobody
+    can), the prices, and `soonest_s` (lanes,), when a task of the lane would be done by the class that is
+    `first` (inf: nobody can)."""
 
     lanes: Sequence[Lane]
     classes: Sequence[str]
     slots: Sequence[ClassSlots]
     seconds: Array
+    best: Array
     prices: Prices
     soonest_s: Array
     first: NDArray[np.intp]
@@ -67,6 +69,7 @@ def market(situation: Situation, known: Durations) -> Market:
     done = _done(p, n_share, [each.free_in for each in slots])
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
     return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, prices=prices, first=first,
+                  best=p.min(axis=1, initial=np.inf),
                   soonest_s=done.min(axis=1, initial=np.inf))
 
 
@@ -98,75 +101,96 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     plain = not settings.enable_hardware_specific_strategies
     values = {lane.queue: v for lane, v in zip(state.lanes, state.prices.value.tolist(), strict=True)}
     backlog = {lane.queue: max(0, lane.waiting) for lane in state.lanes}
-    committed = np.array([each.committed_s for each in state.slots])
+    committed_s = float(state.prices.price @ np.array([each.committed_s for each in state.slots]))
     first, left = starving(state, situation), forsaken(state, situation)
     backlog_s = sum(n * values[queue] for queue, n in backlog.items())
-    speeds, made = _speeds(situation, known.seen), []
+    speeds, made = _speeds(known.seen), []
+    shelf = _shelf(state, backlog, left)
     for h, name in enumerate(state.classes):
+        rows, offers = _offers(state, h, shelf)
         order = Order(
-            hardware_class=name, at=situation.fleet.at, offers=_offers(state, h, left),
+            hardware_class=name, at=situation.fleet.at, offers=offers,
             values=MappingProxyType(values), price=float(state.prices.price[h]),
-            committed_s=float(state.prices.price @ committed), backlog_s=backlog_s,
+            committed_s=committed_s, backlog_s=backlog_s,
             speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
         )
         mine = [queue for queue, best in first.items() if best == name]
-        groups = _groups(order, backlog, mine, 1.0 if plain else settings.tie_ratio)
+        groups = _groups(order, offers, shelf.waiting[rows], mine, 1.0 if plain else settings.tie_ratio)
         made.append(replace(order, groups=groups))
     return tuple(made)
 
 
-def _offers(state: Market, h: int, left: frozenset[str]) -> tuple[LaneOffer, ...]:
-    """Every lane that class `h` can run, best first. A forsaken lane is offered without a better one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """What all classes' offers share of each lane (lanes,): its queue and that one's place by name, what
+    waits, the others' best and soonest (NaN: none), and which lanes are `alone`, forsaken."""
+
+    queues: NDArray[np.object_]
+    rank: NDArray[np.intp]
+    waiting: Array
+    soonest_s: Array
+    alone: NDArray[np.bool_]
+
+
+def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str]) -> Shelf:
+    queues = [lane.queue for lane in state.lanes]
+    alone = np.array([queue in left for queue in queues], dtype=np.bool_)
+    by_name = np.array(sorted(range(len(queues)), key=queues.__getitem__), dtype=np.intp)
+    rank = np.empty_like(by_name)
+    rank[by_name] = np.arange(by_name.size)
+    return Shelf(
+        queues=np.array(queues, dtype=np.object_), rank=rank, alone=alone,
+        waiting=np.array([backlog[queue] for queue in queues], dtype=np.float64),
+        soonest_s=np.where(alone | ~np.isfinite(state.soonest_s), np.nan, state.soonest_s),
+    )
+
+
+def _offers(state: Market, h: int, shelf: Shelf) -> tuple[NDArray[np.intp], Offers]:
+    """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane is offered
+    without a better one."""
     p, price = state.seconds[:, h], float(state.prices.price[h])
     rows = np.flatnonzero(np.isfinite(p))
-    own, best, value = p[rows], state.seconds[rows].min(axis=1), state.prices.value[rows]
-    ratio = np.minimum(1.0, value / (price * own)) if price > 0 else best / own
-    columns = (rows, own, best, value, ratio, state.soonest_s[rows])
-    offers = []
-    for row, seconds, least, worth, rank, soonest in zip(*(c.tolist() for c in columns), strict=True):
-        queue = state.lanes[row].queue
-        alone = queue in left
-        offers.append(LaneOffer(
-            queue=queue, seconds=seconds, best_seconds=seconds if alone else least, value=worth, ratio=rank,
-            soonest_s=None if alone or not math.isfinite(soonest) else soonest,
-        ))
-    return tuple(sorted(offers, key=lambda offer: (-offer.ratio, offer.queue)))
+    own, best = p[rows], state.best[rows]
+    ratio = np.minimum(1.0, state.prices.value[rows] / (price * own)) if price > 0 else best / own
+    ranked_ = np.lexsort((shelf.rank[rows], -ratio))
+    rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
+    return rows, Offers(
+        queues=shelf.queues[rows].tolist(), seconds=own, ratio=ratio, value=state.prices.value[rows],
+        best_seconds=np.where(shelf.alone[rows], own, best), soonest_s=shelf.soonest_s[rows],
+    )
 
 
-def _groups(order: Order, backlog: Mapping[str, int], first: Sequence[str],
+def _groups(order: Order, offers: Offers, waiting: Array, first: Sequence[str],
             tie_ratio: float) -> tuple[tuple[str, ...], ...]:
     """Lanes within `tie_ratio` of the best of their group, groups in order; each starving lane on its own.
 
     The best lanes with work are listed, then lanes without: they matter to workers that wait for a push.
     """
-    drain = drain_s(order, backlog)
-
-    def listed(offers: Iterable[LaneOffer], most: int) -> list[LaneOffer]:
-        admitted = (o for o in offers if o.queue not in first
-                    and (not order.guarded or sooner(o, order, drain, 1.0)))
-        return list(islice(admitted, most))
-
-    busy = listed((o for o in order.offers if backlog[o.queue] > 0), LISTED)
-    empty = listed((o for o in order.offers if backlog[o.queue] <= 0),
-                   max(0, LISTED_MOST - len(busy) - len(first)))
+    open_ = admits(order, offers, order.backlog_s)
+    for queue in first:
+        if queue in offers.queues:
+            open_[offers.queues.index(queue)] = False
+    busy = np.flatnonzero(open_ & (waiting > 0))[:LISTED]
+    empty = np.flatnonzero(open_ & (waiting <= 0))[:max(0, LISTED_MOST - busy.size - len(first))]
     groups: list[tuple[str, ...]] = [(queue,) for queue in first]
     ties: list[str] = []
-    best = math.inf
-    for offer in sorted((*busy, *empty), key=lambda o: (-o.ratio, o.queue)):
-        if ties and offer.ratio < best * (1 - tie_ratio):
+    best, ratios = math.inf, offers.ratio.tolist()
+    for row in np.sort(np.concatenate([busy, empty])).tolist():
+        if ties and ratios[row] < best * (1 - tie_ratio):
             groups.append(tuple(ties))
             ties = []
         if not ties:
-            best = offer.ratio
-        ties.append(offer.queue)
+            best = ratios[row]
+        ties.append(offers.queues[row])
     return (*groups, tuple(ties)) if ties else tuple(groups)
 
 
-def _speeds(situation: Situation, seen: Columns) -> list[dict[str, float]]:
+def _speeds(seen: Columns) -> list[dict[str, float]]:
     """By class, the workers whose speed differs from their class's enough to matter to the guard."""
     found: list[dict[str, float]] = [{} for _ in seen.classes]
+    names = seen.runs.workers.roster.names
     for i in np.flatnonzero((seen.speed < SLOW) | (seen.speed > FAST)).tolist():
-        found[seen.place[i]][situation.fleet.workers[i].name] = float(seen.speed[i])
+        found[seen.place[i]][names[i]] = float(seen.speed[i])
     return found
 
 
@@ -179,12 +203,12 @@ def starving(state: Market, situation: Situation) -> dict[str, str]:
     known = [(i, lane.waiting, lane.oldest_s) for i, lane in enumerate(state.lanes)
              if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(lane.oldest_s)]
     total, waited = sum(n for _, n, _ in known), sum(n * age for _, n, age in known)
-    names, found = state.classes, []
+    names, least, found = state.classes, state.best.tolist(), []
     for row, n, age in known:
-        if total <= n or not np.isfinite(state.seconds[row]).any():
+        if total <= n or not math.isfinite(least[row]):
             continue
         others = (waited - n * age) / (total - n)
-        if age > situation.settings.starvation_factor * max(others, float(state.seconds[row].min())):
+        if age > situation.settings.starvation_factor * max(others, least[row]):
             best = names[int(state.seconds[row].argmin())]
             found.append((age, state.lanes[row].queue, best))
     return {queue: best for _, queue, best in sorted(found, reverse=True)}
@@ -203,3 +227,14 @@ def forsaken(state: Market, situation: Situation) -> frozenset[str]:
         if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(soonest) and idle[first]
         and lane.oldest_s > factor * (soonest + rhythm)
     )
+
+
+def admits(order: Order, offers: Offers, drain_s: float, speed: float = 1.0) -> NDArray[np.bool_]:
+    """`accepts` of all of an order's offers at once."""
+    if not order.guarded:
+        return np.ones(len(offers), dtype=np.bool_)
+    soonest = offers.soonest_s + drain_s - order.backlog_s
+    others = drain_s + order.committed_s + offers.best_seconds
+    others = np.fmin(others, np.where(np.isnan(soonest), np.nan, np.maximum(offers.best_seconds, soonest)))
+    accepted: NDArray[np.bool_] = offers.seconds / speed <= others * (1 + TOLERANCE)
+    return accepted

@@ -76,14 +76,13 @@ def _ranked(suggestions: Suggestions, weighs: bool) -> Sequence[Move]:
 class _Gate:
     """The checks of one tick, over one projection. Each answers why not, or `None`."""
 
-    __slots__ = ("_at_most", "_lanes", "_projection", "_situation", "_workers", "weighs")
+    __slots__ = ("_at_most", "_lanes", "_projection", "_situation", "weighs")
 
     def __init__(self, situation: Situation, suggestions: Suggestions) -> None:
         self.weighs = suggestions.weighed and situation.settings.enable_cost_benefit_analysis
         self._situation = situation
         self._at_most = suggestions.at_most
         self._projection = Projection(situation.fleet, situation.in_flight)
-        self._workers = {worker.name: worker for worker in situation.fleet.workers}
         self._lanes = {lane.profile.name: lane for lane in situation.fleet.lanes}
 
     def refusals(self, move: Move) -> Iterator[Refusal]:
@@ -106,7 +105,7 @@ class _Gate:
         return move
 
     def _worker(self, name: str) -> Worker | None:
-        return self._workers.get(name)
+        return self._situation.fleet.worker(name)
 
     def _way_out(self, held: HeldTask, profile: str, source: Worker) -> WayOut | None:
         lane = self._lanes.get(profile)

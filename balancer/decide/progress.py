@@ -7,18 +7,17 @@ From a cold start the slowest pairs end last, so waiting for ends would teach th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from balancer.decide.class_speed import class_speeds
+from balancer.decide.class_speed import fitted
 from balancer.decide.columns import Columns, Floats
-from balancer.decide.durations import durations, seen_of
-from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate, Estimates
+from balancer.decide.durations import durations, pairs_in, seen_of
+from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate
+from balancer.decide.pairs import Pairs, pairs_of
 from balancer.decide.situation import Situation
 
 #: Finished runs from which on a pair is left alone.
@@ -35,26 +34,28 @@ Pair = tuple[str, str]
 
 def with_progress(situation: Situation) -> Situation:
     """The situation with estimates for young pairs that also count the tasks that run now, one run each."""
-    pairs = dict(situation.estimates.pairs)
-    paces = _paces(situation)
-    for pair, (logs, runs) in paces.items():
-        known = pairs.get(pair)
-        runs += known.count if known else 0
-        total = logs + (known.count * math.log(known.seconds) if known else 0.0)
-        pairs[pair] = Estimate(seconds=math.exp(total / runs), count=runs)
-    return replace(situation, estimates=_refitted(situation.estimates, pairs)) if paces else situation
-
-
-def _refitted(estimates: Estimates, pairs: Mapping[Pair, Estimate]) -> Estimates:
-    by_class, typical_s = class_speeds({pair: (e.seconds, e.count) for pair, e in pairs.items()})
-    return replace(estimates, pairs=MappingProxyType(dict(pairs)), class_speed=MappingProxyType(by_class),
-                   typical_s=typical_s)
-
-
-def _paces(situation: Situation) -> dict[Pair, tuple[float, int]]:
-    """What running tasks of young pairs point to: Σ log(seconds of size 1 on a typical worker), and tasks."""
     seen = seen_of(situation)
-    runs, counts = seen.runs, _counts(situation, seen)
+    known = pairs_in(situation, seen)
+    situation = replace(situation, columns=seen, pairs=known)
+    paces = _paces(situation, seen, known)
+    if not paces:
+        return situation
+    estimates = dict(situation.estimates.pairs)
+    for pair, (logs, runs) in paces.items():
+        old = estimates.get(pair)
+        runs += old.count if old else 0
+        total = logs + (old.count * math.log(old.seconds) if old else 0.0)
+        estimates[pair] = Estimate(seconds=math.exp(total / runs), count=runs)
+    known = pairs_of(estimates, situation.fleet.lanes, seen.classes)
+    by_class, typical_s = fitted(known.profile, known.place, known.classes, known.seconds, known.count)
+    fresh = replace(situation.estimates, pairs=MappingProxyType(estimates), typical_s=typical_s,
+                    class_speed=MappingProxyType(by_class))
+    return replace(situation, estimates=fresh, pairs=known)
+
+
+def _paces(situation: Situation, seen: Columns, pairs: Pairs) -> dict[Pair, tuple[float, int]]:
+    """What running tasks of young pairs point to: Σ log(seconds of size 1 on a typical worker), and tasks."""
+    runs, counts = seen.runs, pairs.by_lane(pairs.count, 0.0)
     place = seen.place[runs.worker]
     known = counts[runs.lane, place] if counts.size else np.full(place.size, RUNS_KNOWN)
     young = (runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size)
@@ -73,23 +74,14 @@ def _paces(situation: Situation) -> dict[Pair, tuple[float, int]]:
     }
 
 
-def _counts(situation: Situation, seen: Columns) -> NDArray[np.int64]:
-    """Finished runs of each lane's profile on each class (lanes, classes); 0 where none is remembered."""
-    pairs, lanes = situation.estimates.pairs, situation.fleet.lanes
-    counts = [[e.count if (e := pairs.get((lane.profile.name, name))) else 0 for name in seen.classes]
-              for lane in lanes]
-    return np.array(counts, dtype=np.int64).reshape(len(lanes), len(seen.classes))
-
-
-def _told_or_outlasted(situation: Situation, known: NDArray[np.int64]) -> Floats:
+def _told_or_outlasted(situation: Situation, known: Floats) -> Floats:
     """Seconds of each whole run (R,): at the pace between its start and its last checkpoint; without one, and
     where nothing is known of the pair, from having outlasted what was guessed; NaN where neither tells."""
     guess = durations(situation)
     runs = guess.seen.runs
     own, took = runs.done - runs.before, runs.checkpointed - runs.started
     ran = situation.fleet.at - runs.started
-    first = np.array([held.epoch == 0 for held in runs.tasks], dtype=np.bool_)
     with np.errstate(all="ignore"):
         told = np.where((own >= LEAST_SHARE) & (took > 0), took / own, np.nan)
-        outlasted = first & (known == 0) & (ran > guess.expected)
+        outlasted = runs.first & (known == 0) & (ran > guess.expected)
     return np.where(np.isnan(told) & outlasted, ran / HALF_DONE, told)

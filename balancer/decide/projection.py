@@ -15,7 +15,7 @@ from balancer.routing import direct_queue
 class Projection:
     """Counts by worker: slots still free, tasks that will be held, moves that leave and that arrive."""
 
-    __slots__ = ("_arriving", "_free", "_held", "_leaving", "moves", "running", "tasks")
+    __slots__ = ("_arriving", "_fleet", "_leaving", "_more", "_taken", "moves", "running", "tasks")
 
     def __init__(self, fleet: Fleet, in_flight: Iterable[Move]) -> None:
         self.moves = 0
@@ -23,20 +23,25 @@ class Projection:
         self.tasks: set[str] = set()
         self._leaving: Counter[str] = Counter()
         self._arriving: Counter[str] = Counter()
-        self._held = Counter({w.name: max(w.busy, len(w.running)) + len(w.reserved) for w in fleet.workers})
-        self._free = Counter({w.name: w.idle_slots - _on_its_way(w, fleet) for w in fleet.workers})
+        self._fleet = fleet
+        self._more: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
         for move in in_flight:
             self._count(move)
             if not _seen_at_target(move, fleet):
-                self._free[move.target] -= move.count
+                self._taken[move.target] += move.count
 
     def free(self, worker: str) -> int:
         """Slots of this worker that nothing is booked on."""
-        return max(0, self._free[worker])
+        known = self._fleet.worker(worker)
+        idle = known.idle_slots - _on_its_way(known, self._fleet) if known else 0
+        return max(0, idle - self._taken[worker])
 
     def held(self, worker: str) -> int:
         """Tasks this worker will hold."""
-        return self._held[worker]
+        known = self._fleet.worker(worker)
+        held = max(known.busy, len(known.running)) + len(known.reserved) if known else 0
+        return held + self._more[worker]
 
     def crowded(self, worker: str, limit: int) -> bool:
         """Whether as many held tasks as `limit` already leave this worker or arrive at it."""
@@ -45,10 +50,10 @@ class Projection:
     def book(self, move: Move) -> None:
         """Count a move as made."""
         self._count(move)
-        self._free[move.target] -= move.count
-        self._held[move.target] += move.count
+        self._taken[move.target] += move.count
+        self._more[move.target] += move.count
         if move.kind != "queued":
-            self._held[move.source] -= 1  # its slot is not offered: the worker's own work comes first
+            self._more[move.source] -= 1  # its slot is not offered: the worker's own work comes first
 
     def _count(self, move: Move) -> None:
         self.moves += 1

@@ -120,8 +120,8 @@ def _rescue(situation: Situation, known: Durations, i: int) -> Rescue:
 def _targets(situation: Situation, idle: Mapping[str, int]) -> list[Worker]:
     """Workers with an idle slot, the fastest few of each class."""
     by_class: dict[str, list[Worker]] = {}
-    for worker in situation.fleet.workers:
-        if worker.name in idle and idle[worker.name] > 0:
+    for name, free in idle.items():
+        if free > 0 and (worker := situation.fleet.worker(name)) is not None:
             by_class.setdefault(worker.hardware.hardware_class, []).append(worker)
     return [
         w for workers in by_class.values()

@@ -12,6 +12,8 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.decide.load import Utilisations
+
 Floats = NDArray[np.float64]
 
 
@@ -35,18 +37,27 @@ class Series(Mapping[str, tuple[float | None, ...]]):
 
     def at(self, places: Sequence[int]) -> Series:
         """The values at `places`, of the subjects that were seen then."""
-        return _ever_seen(self.names, self.table[:, list(places)])
+        return _ever_seen(self.names, self._columns(places))
 
     def then(self, places: Sequence[int], latest: Mapping[str, float]) -> Series:
         """The values at `places` and after them `latest`, of the subjects that were seen then."""
-        column = np.array([latest.get(name, np.nan) for name in self.names], dtype=np.float64)
-        names, table = self.names, np.column_stack([self.table[:, list(places)], column])
-        if np.isfinite(column).sum() < len(latest):
-            new = tuple(name for name in latest if name not in self)
+        loads = Utilisations.of(latest)
+        if loads.names == self.names:
+            return _ever_seen(self.names, np.column_stack([self._columns(places), loads.shares]))
+        column = np.array([loads.get(name, np.nan) for name in self.names], dtype=np.float64)
+        names, table = self.names, np.column_stack([self._columns(places), column])
+        if np.isfinite(column).sum() < len(loads):
+            new = tuple(name for name in loads if name not in self)
             fresh = np.full((len(new), table.shape[1]), np.nan)
-            fresh[:, -1] = [latest[name] for name in new]
+            fresh[:, -1] = [loads[name] for name in new]
             names, table = (*names, *new), np.concatenate([table, fresh])
         return _ever_seen(names, table)
+
+    def _columns(self, places: Sequence[int]) -> Floats:
+        """The values at `places`; most often those are a run of neighbours, and nothing is copied."""
+        if places and places[-1] - places[0] == len(places) - 1:
+            return self.table[:, places[0]:places[-1] + 1]
+        return self.table[:, list(places)]
 
     def present(self) -> Series:
         """Those of the subjects that were seen the last time."""

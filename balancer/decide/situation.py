@@ -14,6 +14,7 @@ from typing import Protocol
 from balancer.decide.columns import Columns
 from balancer.decide.estimate import Estimates
 from balancer.decide.history import MoveHistory
+from balancer.decide.pairs import Pairs
 from balancer.model import (
     Fleet,
     Forecast,
@@ -32,7 +33,8 @@ class Situation:
     """Everything known when a strategy is asked. `prices` are the last prices by hardware class,
     `in_flight` the moves that have not ended, `profiles` the hardware profiles by kind. `orders` are those
     that the strategy made this turn, once it has; `foreseen` the values of `forecasts` by subject where the
-    imbalance is a foreseen one; `columns` the fleet's, where they are made already."""
+    imbalance is a foreseen one; `columns` the fleet's and `pairs` those of the estimates, where they are made
+    already."""
 
     fleet: Fleet
     settings: Settings
@@ -47,6 +49,7 @@ class Situation:
     in_flight: tuple[Move, ...] = ()
     orders: tuple[Order, ...] = ()
     columns: Columns | None = field(default=None, compare=False, repr=False)
+    pairs: Pairs | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

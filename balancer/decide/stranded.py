@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from balancer.decide.capacity import direct_queues
 from balancer.decide.cost import handover_cost_s
+from balancer.decide.durations import seen_of
 from balancer.decide.estimate import speed_of
 from balancer.decide.plan import move_id
 from balancer.decide.rescue import COSTS_GAINED, POINTS, SHARE_GAINED
@@ -93,16 +95,14 @@ def _places(situation: Situation) -> list[Place]:
             waiting.setdefault(task.queue, []).append(task)
     if not waiting:
         return []
-    servers: dict[str, list[Worker]] = {}
-    by_class: dict[str, list[Worker]] = {}
-    for worker in situation.fleet.workers:
-        mine = [worker] if worker.health == "ok" else []
-        if (queue := direct_queue(worker.name)) in waiting:
-            servers[queue] = mine
-        by_class.setdefault(worker.hardware.hardware_class, []).extend(mine)
-    for name in sorted(by_class):
-        servers[class_queue(name)] = by_class[name]
-    return [Place(servers=servers[queue], tasks=waiting[queue]) for queue in servers if queue in waiting]
+    seen, workers = seen_of(situation), situation.fleet.workers
+    direct = sorted((place, queue) for queue, place in direct_queues(seen.runs.workers.roster).items()
+                    if queue in waiting)
+    servers = {queue: [workers[place]] if seen.ok[place] else [] for place, queue in direct}
+    for place, name in enumerate(seen.classes):
+        if (queue := class_queue(name)) in waiting:
+            servers[queue] = [workers[i] for i in seen.members(place).tolist() if seen.ok[i]]
+    return [Place(servers=able, tasks=waiting[queue]) for queue, able in servers.items()]
 
 
 def _held_s(servers: list[Worker], situation: Situation) -> float:
@@ -124,8 +124,9 @@ def _best(here: Stranded, idle: dict[str, int], situation: Situation) -> tuple[W
     """The idle worker that would do it soonest, and in how many seconds (inf without one)."""
     needs, profile = here.lane.profile.needs, here.lane.profile
     fitting = [
-        w for w in situation.fleet.workers
-        if idle.get(w.name, 0) > 0 and unfit_reason(w.hardware, needs, worker=w.name) is None
+        w for name, free in idle.items()
+        if free > 0 and (w := situation.fleet.worker(name)) is not None
+        and unfit_reason(w.hardware, needs, worker=w.name) is None
         and strike_reason(w.reading, needs) is None
     ]
     best = min(fitting, key=lambda w: (_run_s(here.task, profile, w, situation), w.name), default=None)

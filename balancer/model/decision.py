@@ -170,7 +170,7 @@ class Order:
     hardware_class: str
     at: float
     groups: tuple[tuple[str, ...], ...] = ()
-    offers: tuple[LaneOffer, ...] = ()
+    offers: Sequence[LaneOffer] = ()
     values: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     price: float = 0.0
     committed_s: float = 0.0

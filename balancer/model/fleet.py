@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -46,24 +46,34 @@ class Fleet:
     """A snapshot: workers whose report is fresh, lanes with their backlog, other queues' lengths.
 
     `at` is the Redis server's clock in seconds. `silent` names workers whose report has
-    passed its age limit since the last look. `queued` holds waiting messages of direct and
-    class queues and of lanes' heads, as far as they were read.
+    passed its age limit since the last look. `workers` may be in columns (`WorkerTable`).
+    `queued` holds waiting messages of direct and class queues and of lanes' heads, as far as
+    they were read.
     """
 
     at: float
-    workers: tuple[Worker, ...] = ()
+    workers: Sequence[Worker] = ()
     lanes: tuple[Lane, ...] = ()
     queues: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     queued: tuple[QueuedTask, ...] = ()
     silent: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
 
+    @property
+    def names(self) -> Collection[str]:
+        """The workers' names."""
+        roster = getattr(self.workers, "roster", None)
+        return [w.name for w in self.workers] if roster is None else roster.places
+
     def worker(self, name: str) -> Worker | None:
-        return next((w for w in self.workers if w.name == name), None)
+        named = getattr(self.workers, "named", None)
+        return next((w for w in self.workers if w.name == name), None) if named is None else named(name)
 
     def lane_of(self, profile: str) -> Lane | None:
         return next((lane for lane in self.lanes if lane.profile.name == profile), None)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(sorted({w.hardware.hardware_class for w in self.workers}))
+        roster = getattr(self.workers, "roster", None)
+        devices = [w.hardware for w in self.workers] if roster is None else roster.unlike
+        return tuple(sorted({hardware.hardware_class for hardware in devices}))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from balancer.adapters import beat, documents
+import numpy as np
+
+from balancer.adapters import beat, beat_rows, documents, redis_beats, redis_board
 from balancer.adapters.redis_keys import Keys
 from balancer.model import Fleet
 from tests.contract.messages import raw_message
-
-#: Commands sent at once.
-BATCH: Final = 2_000
 
 #: Pushes `ARGV[2]` copies of a message, each under its own id, in place of the sample's.
 FILL: Final = """
@@ -26,15 +25,13 @@ FILLED: Final = 20_000
 def put(client: Any, keys: Keys, fleet: Fleet) -> None:
     """Everything of `fleet` but its time, which is the server's."""
     now = client.time()[0]
-    for start in range(0, len(fleet.workers), BATCH):
-        workers = fleet.workers[start:start + BATCH]
-        client.zadd(keys.alive, {w.instance: now for w in workers})
-        client.hset(keys.workers, mapping={w.name: documents.description_document(
-            name=w.name, instance=w.instance, hardware=w.hardware, slots=w.slots) for w in workers})
-        client.hset(keys.holds, mapping={w.name: documents.holds_document(
-            running=w.running, reserved=w.reserved) for w in workers})
-        client.hset(keys.beats, mapping={w.name: beat.pack(
-            w.reading, busy=w.busy, loop_ticks=w.loop_ticks, at=0.0) for w in workers})
+    for w in fleet.workers:
+        redis_beats.publish(
+            client, keys, name=w.name, instance=w.instance, now=now,
+            beat=beat.pack(w.reading, busy=w.busy, loop_ticks=w.loop_ticks, at=0.0),
+            description=documents.description_document(
+                name=w.name, instance=w.instance, hardware=w.hardware, slots=w.slots),
+            holds=documents.holds_document(running=w.running, reserved=w.reserved))
     client.hset(keys.lanes, mapping={lane.queue: documents.profile_document(lane.profile)
                                      for lane in fleet.lanes})
     for lane in fleet.lanes:
@@ -45,13 +42,21 @@ def put(client: Any, keys: Keys, fleet: Fleet) -> None:
 
 
 def beat_once(client: Any, keys: Keys, fleet: Fleet, busy: float) -> None:
-    """What a second changes: every worker's time and reading, and what the share `busy` of them holds."""
-    now = client.time()[0]
+    """What a second changes: every worker's time and reading, and what the share `busy` of them holds; as
+    `publish.lua` writes it, in a few large commands."""
+    now, names = float(client.time()[0]), [w.name for w in fleet.workers]
+    places = {name.decode(): int(place) for name, place in client.hgetall(keys.places).items() if name}
+    board = np.frombuffer(client.get(keys.board), redis_board.ROW).copy()
+    board["loop_ticks"] += 1
+    board["seen"] = now
+    changed = {w.name: documents.holds_document(running=w.running, reserved=w.reserved, health="ok")
+               + " " * (int(now) % 7 + 1) for w in fleet.workers[:round(busy * len(fleet.workers))]}
+    for name, holds in changed.items():
+        board["holds"][places[name]] = redis_board.digest(holds.encode())
+    beats = np.ascontiguousarray(board[list(beat_rows.DTYPE.names or ())].astype(beat_rows.DTYPE))
     with client.pipeline(transaction=False) as pipe:
         pipe.zadd(keys.alive, {w.instance: now for w in fleet.workers})
-        pipe.hset(keys.beats, mapping={w.name: beat.pack(
-            w.reading, busy=w.busy, loop_ticks=w.loop_ticks + now, at=0.0) for w in fleet.workers})
-        changed = fleet.workers[:round(busy * len(fleet.workers))]
-        pipe.hset(keys.holds, mapping={w.name: documents.holds_document(
-            running=w.running, reserved=w.reserved, health="ok") + " " * (now % 7 + 1) for w in changed})
+        pipe.hset(keys.beats, mapping={name: beats[places[name]].tobytes() for name in names})
+        pipe.hset(keys.holds, mapping=changed)
+        pipe.set(keys.board, board.tobytes())
         pipe.execute()

@@ -32,6 +32,7 @@ from balancer.decide import memory as memories
 from balancer.decide.strategies import by_name
 from balancer.loop import AdaptiveLoadBalancer
 from balancer.model import Fleet
+from balancer.model.table import in_columns
 from balancer.settings import Settings
 from balancer.standing import Ports
 from tests.bench.fleets import large_fleet, later, learned
@@ -75,7 +76,7 @@ def told(name: str, times: list[float]) -> float:
 
 def decide_ms(workers: int, tasks: int) -> float:
     """The pure tick, with a memory as long as it gets."""
-    fleet, strategy = large_fleet(workers, tasks=tasks), by_name("priced")
+    fleet, strategy = in_columns(large_fleet(workers, tasks=tasks)), by_name("priced")
     memory = replace(memories.fresh(SETTINGS), estimates=learned(fleet))
     for i in range(WARM):
         memory, _ = engine.decide(memory, later(fleet, 30.0 * i), SETTINGS, strategy, ())

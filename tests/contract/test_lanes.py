@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pytest
 
-from balancer.adapters.documents import order_document
+from balancer.adapters.order_text import order_document
 from balancer.adapters.redis_connection import Connection
 from balancer.model import Hardware, LaneOffer, Needs, Order, Reading, TaskProfile
 from balancer.routing import class_queue, direct_queue, lane_queue

@@ -82,7 +82,9 @@ def test_a_worker_long_silent_leaves_no_trace(world: RedisWorld) -> None:
 def test_a_worker_that_speaks_while_it_is_being_forgotten_stays(world: RedisWorld) -> None:
     world.report(worker("a@host"))
     raw = world.client.hget(world.keys.workers, "a@host")
-    keys = [world.keys.alive, world.keys.workers, world.keys.beats, world.keys.holds]
+    names = world.keys
+    keys = [names.alive, names.workers, names.beats, names.holds, names.board, names.places,
+            names.places_free]
     script, held = world.connection.script("forget_workers"), world.keys.held("")
     assert script(keys, [repr(world.client.time()[0] - 100.0), held, "a@host", "a@host:1:1", raw]) == 0
     world.client.zadd(world.keys.alive, {"a@host:1:1": 1.0})

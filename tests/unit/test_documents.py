@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.adapters import documents
+from balancer.adapters.order_text import order_document
 from balancer.errors import StoreError
 from balancer.model import (
     Duplicate,
@@ -93,7 +94,7 @@ def test_orders_come_back(values: dict[str, float], price: float) -> None:
             LaneOffer(queue=q, seconds=v, best_seconds=v, value=v, ratio=v) for q, v in values.items()
         ),
     )
-    assert documents.read_order(documents.order_document(order).encode()) == order
+    assert documents.read_order(order_document(order).encode()) == order
 
 
 def test_lanes_come_back() -> None:
@@ -266,4 +267,4 @@ def test_garbage_raises_nothing_but_the_reason(value: Any) -> None:
 
 def test_what_is_no_json_is_not_written() -> None:
     with pytest.raises(StoreError, match="order of c cannot be written as JSON"):
-        documents.order_document(Order(hardware_class="c", at=1.0, price=math.nan))
+        order_document(Order(hardware_class="c", at=1.0, price=math.nan))

@@ -106,7 +106,7 @@ BROKEN: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("NaN", lambda d: d["loads"][0].update(average=float("nan")), "a finite number"),
     ("true for a number", lambda d: d["loads"][0].update(average=True), "a finite number"),
     ("missing field", lambda d: d["loads"][0].pop("at"), "'at' is missing"),
-    ("ragged", lambda d: d["worker_loads"].update(w=[0.5, 0.5]), "2 values for 1 records"),
+    ("ragged", lambda d: d.update(worker_loads={"w": [0.5, 0.5]}), "2 values for 1 records"),
     ("fraction of a count", lambda d: d["alarm"].update(bad=1.5), "a whole number"),
     ("unknown kind", lambda d: d["profiles"]["cpu"].update(kind="abacus"), "one of cpu, cuda"),
     ("missing kind", lambda d: d["profiles"].pop("qnn"), "qnn is missing"),

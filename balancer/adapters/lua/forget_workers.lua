@@ -1,5 +1,5 @@
 -- Forget workers that have been silent for long, unless they spoke again meanwhile.
--- KEYS  1 alive  2 workers  3 beats  4 holds
+-- KEYS  1 alive  2 workers  3 beats  4 holds  5 board  6 places  7 free places
 -- ARGV  1 latest time of a report that is forgotten  2 first part of the keys of held sets
 --       3… (name or "", instance, description) each
 -- Returns how many were forgotten
@@ -18,6 +18,12 @@ for i = 3, #ARGV, 3 do
       redis.call('HDEL', KEYS[2], name)
       redis.call('HDEL', KEYS[3], name)
       redis.call('HDEL', KEYS[4], name)
+      local place = redis.call('HGET', KEYS[6], name)
+      if place then
+        redis.call('HDEL', KEYS[6], name)
+        redis.call('SETRANGE', KEYS[5], tonumber(place) * 151, string.rep('\0', 151))
+        redis.call('LPUSH', KEYS[7], place)
+      end
     end
     forgotten = forgotten + 1
   end

