@@ -1,4 +1,5 @@
 -- How many messages wait in each list of many queues.
+-- KEYS  none: the lists are made here
 -- ARGV  1 prefix of all keys  2 separator  3 number of priority steps  4… the steps, then the queues
 -- Returns {place of a queue, place of a step, length, …} of the lists that hold something; a length is an
 --   error's text where a key is no list
