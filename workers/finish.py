@@ -136,16 +136,8 @@ def store(backend: Any, run: Run, value: Any, plan: Plan) -> bool:
 
     Raises `RefusedDelivery` when another run owns the task.
     """
-    request = run.request
-    try:
-        result = backend.encode_result(value, states.SUCCESS)
-        meta = backend._get_result_meta(result=result, state=states.SUCCESS, traceback=None, request=request)
-        meta["task_id"] = request.id
-        document = backend.encode(meta)
-    except Exception:
-        # A value that cannot be stored fails the task as it fails any; the tracer sees to it.
-        return False
-    if len(document) > backend._MAX_STR_VALUE_SIZE:
+    request, document = run.request, document_of(backend, run.request, value)
+    if document is None:
         return False
     key = bytes_to_str(backend.get_key_for_task(request.id))
     told, refused = run.told("success"), run.told("stale")
@@ -177,3 +169,16 @@ def store(backend: Any, run: Run, value: Any, plan: Plan) -> bool:
         # The tracer has nothing left to store.
         request.ignore_result = True
     return done == "stored"
+
+
+def document_of(backend: Any, request: Any, value: Any) -> Any:
+    """What the backend stores of a result, `None` where it would not: the tracer sees to that."""
+    try:
+        result = backend.encode_result(value, states.SUCCESS)
+        meta = backend._get_result_meta(result=result, state=states.SUCCESS, traceback=None, request=request)
+        meta["task_id"] = request.id
+        document = backend.encode(meta)
+    except Exception:
+        # A value that cannot be stored fails the task as it fails any.
+        return None
+    return document if len(document) <= backend._MAX_STR_VALUE_SIZE else None

@@ -219,7 +219,11 @@ class BalancedQoS(kombu_redis.QoS):  # type: ignore[misc]
     def ack(self, delivery_tag: str) -> None:
         arguments = self.ack_arguments(delivery_tag)
         if arguments is None or Receiver.current is None:
-            super().ack(delivery_tag)
+            try:
+                super().ack(delivery_tag)
+            except AttributeError as error:
+                # kombu's word for a channel that was closed; as such it would end the worker.
+                raise ConnectionError(f"delivery {delivery_tag}: its channel is closed") from error
             return
         Receiver.current.line.run("ack", *arguments)
         self.drop(delivery_tag)

@@ -21,7 +21,7 @@ from kombu.utils.encoding import bytes_to_str
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from balancer.adapters.redis_connection import load_script
+from balancer.adapters.redis_connection import follow_master, load_script
 
 #: Longest failure that is kept (bytes).
 FAILURE_LIMIT: Final = 65_536
@@ -90,6 +90,7 @@ def careful(backend: Any) -> Any:
 
 def wait_for_redis(pool: Any) -> None:
     """Have the connections of a pool try again while Redis is away, each command by itself."""
+    follow_master(pool)
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=PAUSE_S), RETRIES)
     pool.connection_kwargs["retry"] = retry
     for connection in list(getattr(pool, "_available_connections", ())):

@@ -17,12 +17,13 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from redis.sentinel import SentinelManagedConnection
 
 from balancer.adapters.redis_keys import Keys
 from balancer.adapters.scripts import Script, load_script
 from balancer.errors import BalancerError, StoreError
 
-__all__ = ["Connection", "Script", "connect", "load_script"]
+__all__ = ["Connection", "Script", "connect", "follow_master", "load_script"]
 
 #: Tries after the first, s between them at most, and s that one answer may take.
 RETRIES: Final = 4
@@ -116,8 +117,32 @@ def _from_broker(app: Any, namespace: str) -> tuple[redis.Redis, Keys]:
     return _harden(redis.Redis(connection_pool=pool)), keys
 
 
+class _Following:
+    """A connection behind a Sentinel that asks it again whenever it connects.
+
+    redis-py asks only when a connection is taken out of its pool; one that loses its master in the middle
+    of a command would try the dead one again and again.
+    """
+
+    def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        if retry_socket_connect:
+            self.connect()  # type: ignore[attr-defined]
+        else:
+            super().connect_check_health(check_health, retry_socket_connect)  # type: ignore[misc]
+
+
+def follow_master(pool: Any) -> None:
+    """Have the connections of a pool that a Sentinel leads find the new master after a failover."""
+    kind = pool.connection_class
+    if issubclass(kind, SentinelManagedConnection) and not issubclass(kind, _Following):
+        pool.connection_class = type(kind.__name__, (_Following, kind), {})
+        for connection in list(getattr(pool, "_available_connections", ())):
+            connection.__class__ = pool.connection_class
+
+
 def _harden(client: redis.Redis) -> redis.Redis:
     """Answers in bytes, bounded waits, and a few tries with growing pauses on connection errors."""
+    follow_master(client.connection_pool)
     client.connection_pool.max_connections = CONNECTIONS
     options = client.connection_pool.connection_kwargs
     options["decode_responses"] = False

@@ -21,18 +21,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import redis
 
 from balancer.adapters.embedded_redis import EmbeddedRedis
+from tests.waiting import wait_until
 
 VARIANTS = ("plain", "stock", "atomic")
 MODES = ("stored", "ignored")
 SIZES = {"small": 10, "10KB": 10_000}
 
-#: Seconds between looks at the queues, and for one round at most.
-LOOK_S = 0.01
+#: Seconds for one round at most.
 ROUND_S = 120.0
 
 WORKER = ("worker", "-P", "prefork", "-c", "2", "-l", "warning", "--without-mingle", "--without-gossip")
@@ -106,17 +107,15 @@ class Bench:
     def _until(client: redis.Redis, left: float) -> None:
         """Wait until no more than this many messages are in a queue or not acknowledged."""
         queues = ("celery", "bal.lane.bench.stored", "bal.lane.bench.ignored")
-        until = time.monotonic() + ROUND_S
-        while True:
+
+        def few() -> bool:
             with client.pipeline(transaction=False) as pipe:
                 for queue in queues:
                     pipe.llen(queue)
                 pipe.hlen("unacked")
-                if sum(pipe.execute()) <= left:
-                    return
-            if time.monotonic() > until:
-                raise SystemExit(f"more than {left:g} messages are left after {ROUND_S:g} s")
-            time.sleep(LOOK_S)
+                return sum(pipe.execute()) <= left
+
+        wait_until(few, f"no more than {left:g} messages are left", ROUND_S)
 
 
 def cpu_of(worker: psutil.Process) -> tuple[float, float]:
@@ -142,7 +141,7 @@ def ratios(ours: list[float], plain: list[float]) -> dict[str, float]:
     }
 
 
-def summary(rounds: dict[tuple[str, str], list[Round]], variant: str, case: str) -> dict[str, object]:
+def summary(rounds: dict[tuple[str, str], list[Round]], variant: str, case: str) -> dict[str, Any]:
     """One variant beside plain Celery, in one case (mode and size)."""
     ours, plain = rounds[variant, case], rounds["plain", case]
     return {
@@ -192,18 +191,19 @@ def main() -> None:
         for variant in variants
         if variant != "plain"
     }
+    print(json.dumps(outcome(compared, asked)))
+
+
+def outcome(compared: dict[str, dict[str, Any]], asked: argparse.Namespace) -> dict[str, Any]:
+    """What the last line says."""
     best = compared.get("atomic", {})
-    print(
-        json.dumps(
-            {
-                "ratio_results": best.get("stored, small", {}).get("rate", {}).get("median"),
-                "ratio_ignored": best.get("ignored, small", {}).get("rate", {}).get("median"),
-                "rounds": asked.rounds,
-                "tasks_a_round": asked.tasks,
-                **compared,
-            }
-        )
-    )
+    return {
+        "ratio_results": best.get("stored, small", {}).get("rate", {}).get("median"),
+        "ratio_ignored": best.get("ignored, small", {}).get("rate", {}).get("median"),
+        "rounds": asked.rounds,
+        "tasks_a_round": asked.tasks,
+        **compared,
+    }
 
 
 if __name__ == "__main__":
