@@ -65,6 +65,7 @@ def test_a_new_order_counts_from_the_next_pop_on(connection: Connection, followe
     publish(connection, order((A,), (B,)))
     assert lanes_of(follower.arrange([A, B, *OWN])) == [A, B]
     publish(connection, order((B,), (A,)))
+    follower.look_again()
     assert lanes_of(follower.arrange([A, B, *OWN])) == [B, A]
 
 
@@ -84,6 +85,7 @@ def test_the_guard_is_judged_by_the_backlog_of_this_moment(
     wait_in(connection, A, 1)
     assert lanes_of(follower.arrange([A, *OWN])) == []
     wait_in(connection, A, *range(2, 12))
+    follower.look_again()
     assert lanes_of(follower.arrange([A, *OWN])) == [A]
 
 
@@ -115,6 +117,7 @@ def test_without_a_fresh_order_every_lane_is_served_oldest_first(
     wait_in(connection, C, 9)
     assert lanes_of(follower.arrange([A, B, C, *OWN])) == [A]
     connection.client.delete(connection.keys.order("cuda-V100"))
+    follower.look_again()
     assert lanes_of(follower.arrange([A, B, C, *OWN])) == [C, B, A]
 
 
@@ -124,6 +127,7 @@ def test_a_lane_newer_than_the_order_is_served_unless_it_is_exclusive(
     publish(connection, order((A,)))
     assert lanes_of(follower.arrange([A, B, *OWN])) == [A, B]
     publish(connection, order((A,), exclusive=True))
+    follower.look_again()
     assert lanes_of(follower.arrange([A, B, *OWN])) == [A]
 
 

@@ -105,8 +105,19 @@ def test_a_large_move_is_many_short_scripts(world: RedisWorld) -> None:
     source = lane_queue("p")
     world.client.lpush(source, *(raw_message(f"t{i}", "p") for i in range(20_000)))
     world.client.config_resetstat()
-    world.handover.request(move("queued", source, direct_queue("a"), count=20_000), 60)
+    world.handover.request(move("queued", source, direct_queue("a"), count=19_999), 60)
     assert world.client.info("commandstats")["cmdstat_evalsha"]["calls"] >= 10
+
+
+def test_a_list_that_moves_as_a_whole_is_only_named_anew(world: RedisWorld) -> None:
+    source, target = lane_queue("p"), direct_queue("a")
+    messages = [raw_message(f"t{i}", "p") for i in range(20_000)]
+    world.client.lpush(source, *messages)
+    world.client.config_resetstat()
+    assert world.handover.request(move("queued", source, target, count=20_000), 60) == 20_000
+    # One for each priority, and the note that the target is about to fill.
+    assert world.client.info("commandstats")["cmdstat_evalsha"]["calls"] <= len(world.keys.priority_steps) + 1
+    assert world.client.lrange(target, 0, -1)[::-1] == messages
 
 
 def test_a_message_deep_in_the_queue_is_found_and_one_beyond_the_window_is_not(world: RedisWorld) -> None:
