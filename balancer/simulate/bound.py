@@ -78,7 +78,8 @@ def _check(jobs: Sequence[BoundJob], capacity: Sequence[Capacity]) -> None:
         if not np.all(np.isfinite(numbers) & (numbers >= 0)) or 0 in job.seconds.values():
             raise BalancerError(f"a job of the bound has a number that is negative or not finite: {job}")
     for part in capacity:
-        if not (part.slots >= 0 and 0 <= part.speed < float("inf")) or not part.from_s <= part.until_s or not np.isfinite(part.from_s):
+        some = part.slots >= 0 and 0 <= part.speed < float("inf")
+        if not some or not part.from_s <= part.until_s or not np.isfinite(part.from_s):
             raise BalancerError(f"capacity of the bound must be ≥ 0 over a span that is not reversed: {part}")
 
 

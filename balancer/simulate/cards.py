@@ -1,4 +1,4 @@
-"""The hardware of simulated fleets: power and memory by the makers' data sheets, speeds where none was measured.
+"""The hardware of simulated fleets: power and memory by data sheet, and speeds where none was measured.
 
 Speeds of K80, P100 and V100 come from Gavel's measurements (`traces`); those of the others are derived here
 from two numbers of the data sheet, and said to be.

@@ -1,4 +1,4 @@
-"""The balancer of the twin: the steps of `balancer.loop`'s turn over the same pure functions, without ports."""
+"""The balancer of the twin: the turn of `balancer.loop` over the same pure functions, without ports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from balancer.decide import engine
 from balancer.decide import memory as memories
 from balancer.decide.learn import learn, learn_migrations
 from balancer.decide.situation import Strategy
-from balancer.migration import Command, Request
+from balancer.migration import Command
 from balancer.model import Decision, Event, Fleet, Migration, Move, Order
 from balancer.settings import Settings
 
@@ -76,5 +76,3 @@ class Governor:
 def _by_class(orders: tuple[Order, ...]) -> dict[str, Order]:
     return {order.hardware_class: order for order in orders}
 
-
-__all__ = ["Governor", "Request", "Turn"]

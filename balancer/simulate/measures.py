@@ -1,4 +1,4 @@
-"""What one simulation came to: the figures of `celery-balancer simulate --json`, beside what none can beat."""
+"""What one simulation came to: the figures of `celery-balancer simulate`, beside what none can beat."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ RELEASES: Final = 60
 #: A worker's load is its busy share over windows of so many seconds, while work arrives.
 WINDOW_S: Final = 60.0
 
-#: An idle slot would have been better for a waiting task if it had been done there this much sooner: as a share
-#: of its run there, and seconds.
+#: The fleet has recovered when nothing is amiss for so long.
+STEADY_S: Final = 10.0
+
+#: An idle slot would have been better for a waiting task if it had been done there this much sooner: as a
+#: share of its run there, and seconds.
 BETTER_SHARE: Final = 0.25
 BETTER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One simulation in figures. `None` is what the scenario does not ask for."""
+    """One simulation in figures."""
 
     makespan_s: float
     bound_s: float
@@ -40,7 +43,7 @@ class Result:
     busy_share: float
     energy_j: float
     bound_energy_j: float
-    rebalance_s: float | None
+    rebalance_s: float
     moves_queued: int
     moves_running: int
     unfinished: int
@@ -117,9 +120,9 @@ def energy_bound(scenario: Scenario, bound_s: float) -> float:
         fastest = max(m.speed_at(t) for t in _turning_points(m)[:-1])
         name, joules = m.hardware.hardware_class, (m.busy_w - m.idle_w) / m.slots / fastest
         price[name] = min(price.get(name, INFINITY), joules)
-    work = sum(
-        job.work * min(seconds * price[h] for h, seconds in scenario.seconds[job.profile].items() if h in price)
-        for job in scenario.jobs)
+    least = {profile: min((seconds * price[h] for h, seconds in by_class.items() if h in price), default=0.0)
+             for profile, by_class in scenario.seconds.items()}
+    work = sum(job.work * least[job.profile] for job in scenario.jobs)
     idle = sum(m.idle_w * max(0.0, min(m.until_s, bound_s) - m.from_s) for m in scenario.machines)
     return work + idle
 
@@ -148,25 +151,26 @@ def _windows(span: Span, count: int) -> Iterator[tuple[int, float]]:
         yield i, min(span.until_s, (i + 1) * WINDOW_S) - max(span.from_s, i * WINDOW_S)
 
 
-def rebalance(scenario: Scenario, history: History) -> float | None:
-    """Seconds from the disturbance until no idle slot could finish a waiting task sooner; `None` without one.
+def rebalance(scenario: Scenario, history: History) -> float:
+    """Seconds from the disturbance until no idle slot could finish a waiting task sooner, for `STEADY_S` on
+    end.
 
-    Looked at each second until all that arrived by then has begun, with what truly happened: a task that
-    waits, an idle slot on which it would have been done earlier than it was, by more than estimates err.
+    Looked at each second, with what truly happened: a task that waits, an idle slot on which it would have
+    been done earlier than it was, by more than estimates err.
     """
     at = scenario.disturbed_s
-    if at is None:
-        return None
     jobs = {job.task_id: job for job in scenario.jobs}
-    first = [w for w in history.waits if w.until_s > w.from_s and w.until_s > at]
-    end = max((w.until_s for w in first if jobs[w.task_id].release_s <= at), default=at)
-    last = at - 1.0
+    waits = [w for w in history.waits if w.until_s > max(at, w.from_s)]
+    end = max((w.until_s for w in waits if jobs[w.task_id].release_s <= at), default=at)
+    recovered = at
     for t in np.arange(at, end, 1.0).tolist():
+        if t - recovered >= STEADY_S:
+            break
         idle = _idle(scenario, history, t)
-        waiting = (jobs[w.task_id] for w in first if w.from_s <= t < w.until_s)
+        waiting = (jobs[w.task_id] for w in waits if w.from_s <= t < w.until_s)
         if idle and any(_better(scenario, job, idle, t, history) for job in waiting):
-            last = t
-    return last + 1.0 - at
+            recovered = t + 1.0
+    return recovered - at
 
 
 def _idle(scenario: Scenario, history: History, at: float) -> dict[str, float]:

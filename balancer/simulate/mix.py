@@ -60,7 +60,7 @@ class Mix:
 
 
 def gavel_mix(types: Sequence[str], mean_s: float) -> Mix:
-    """Training jobs at Gavel's measured ratios, all `mean_s` seconds on their best hardware, equally often."""
+    """Training jobs at Gavel's measured ratios, each `mean_s` seconds on its best hardware, equally often."""
     table = load_throughputs()
     seconds = {name: {h: mean_s * s for h, s in table.slowness(JobType(name=name)).items()}
                for name in types}

@@ -19,17 +19,18 @@ COOLER_CELSIUS: Final = 5.0
 class Run:
     """A body that runs: `share` of the job was done at `since`, `saved` is its last checkpoint.
 
-    `number` tells the planned end apart from earlier plans; `left_by` is the move that it shall leave by.
+    Its slot is taken from `taken_at` on, a little before it starts; `left_by` is the move that it shall
+    leave by.
     """
 
     message: Waiting
+    taken_at: float
     started_at: float
     since: float
     share: float
     rate: float
     saved: tuple[float, float] | None = None
     left_by: Move | None = None
-    number: int = 0
 
     @property
     def job(self) -> Job:

@@ -134,7 +134,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 OPENB_MODELS: Final[Mapping[str, str]] = {"T4": "T4", "P100": "P100", "V100M16": "V100", "V100M32": "V100",
                                           "A10": "A10"}
 
-#: How much of a pod's work is bound to arithmetic: what serves is bound to memory, what runs in batches is not.
+#: How much of a pod's work is bound to arithmetic (assumed): what serves is bound to memory, batches are not.
 COMPUTE: Final[Mapping[str, float]] = {"LS": 0.1, "Guaranteed": 0.1, "Burstable": 0.5, "BE": 0.9}
 
 #: The whole of a GPU, in bytes: what a pod asks for of it in thousandths becomes memory.

@@ -92,8 +92,8 @@ class Costs:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """Everything one run needs. `seconds` holds the true seconds of work 1 by profile and hardware class; a
-    pair that is not there cannot run. `disturbed_s` is when a spike comes (its recovery is measured), `until_s`
-    when arrivals end, `settings` what differs from the balancer's defaults."""
+    pair that is not there cannot run. `disturbed_s` is when a spike comes, or the start: the
+    recovery from it is measured. `settings` is what differs from the balancer's defaults."""
 
     name: str
     about: str
@@ -102,7 +102,7 @@ class Scenario:
     profiles: Mapping[str, TaskProfile]
     seconds: Mapping[str, Mapping[str, float]]
     costs: Costs = field(default_factory=Costs)
-    disturbed_s: float | None = None
+    disturbed_s: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property

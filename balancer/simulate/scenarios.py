@@ -23,7 +23,7 @@ TYPES: Final = ("ResNet-50 (batch size 64)", "LM (batch size 20)", "Recommendati
                 "Transformer (batch size 64)", "ResNet-18 (batch size 32)")
 
 #: Seconds of a job of size 1 on its best hardware.
-MEAN_S: Final = 12.0
+MEAN_S: Final = 6.0
 
 #: Seconds in which work arrives, and when a spike comes.
 ARRIVING_S: Final = 300.0
@@ -110,7 +110,7 @@ def _start(seed: int, workers: int) -> tuple[Maker, tuple[Machine, ...], float]:
 
 
 def _made(name: str, about: str, maker: Maker, machines: tuple[Machine, ...], *,
-          disturbed_s: float | None = None) -> Scenario:
+          disturbed_s: float = 0.0) -> Scenario:
     return Scenario(name=name, about=about, machines=machines, jobs=maker.sorted(),
                     profiles=maker.mix.profiles(), seconds=maker.mix.seconds, disturbed_s=disturbed_s)
 

@@ -1,7 +1,7 @@
 """The twin's clock: plays a scenario against a strategy, event by event, in virtual time.
 
-Deterministic: the same scenario and strategy give the same history. There is no wall clock here and no chance;
-what is random was drawn when the scenario was made.
+Deterministic: the same scenario and strategy give the same history. There is no wall clock here and no
+chance; what is random was drawn when the scenario was made.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Twin:
         for node in self.world.nodes.values():
             node.account(now)
             self.history.joules += node.spent[1]
-            self.history.spans += [_span(node, run, now, done=False) for run in node.runs.values()]
+            self.history.spans += [self._span(node, run, now, done=False) for run in node.runs.values()]
         self.history.until_s = now
         for ended in self.governor.ended:
             if ended.successful:
@@ -190,7 +190,7 @@ class Twin:
                 run.save(now, costs.checkpoint_s)
             kept = run.saved[1] if run.saved and checkpoints else run.message.share if checkpoints else 0.0
             self.history.lost_s += (run.share_at(now) - kept) / run.rate if run.rate > 0 else 0.0
-            self.history.spans.append(_span(node, run, now, done=False))
+            self.history.spans.append(self._span(node, run, now, done=False))
             orphans.append(Waiting(job=run.job, since=now, share=kept, epoch=run.message.epoch + 1))
         node.alive = False
         node.runs, node.reserved = {}, []
@@ -221,10 +221,8 @@ class Twin:
 
     def _start(self, now: float, node: Node, message: Waiting, queue: str = "") -> None:
         node.account(now)
-        costs, job = self.scenario.costs, message.job
-        load_s = costs.state_bytes / BANDWIDTH_BYTES_PER_S if message.share > 0 else 0.0
-        began = now + costs.dispatch_s + load_s
-        run = Run(message=message, started_at=began, since=began, share=message.share, rate=0.0)
+        job, began = message.job, now + self._opening_s(message)
+        run = Run(message=message, taken_at=now, started_at=began, since=began, share=message.share, rate=0.0)
         node.runs[job.task_id] = run
         self._schedule(node, run, now)
         self._tell(RunStarted(
@@ -232,17 +230,25 @@ class Twin:
             hardware_class=node.machine.hardware.hardware_class, epoch=message.epoch,
             resumed=message.share > 0))
 
+    def _opening_s(self, message: Waiting) -> float:
+        """Seconds of a slot from taking a message to its body: the state of a moved one is loaded."""
+        costs = self.scenario.costs
+        return costs.dispatch_s + (costs.state_bytes / BANDWIDTH_BYTES_PER_S if message.share > 0 else 0.0)
+
+    @staticmethod
+    def _span(node: Node, run: Run, now: float, *, done: bool) -> Span:
+        return Span(worker=node.name, task_id=run.job.task_id, from_s=run.taken_at, until_s=now, done=done)
+
     def _schedule(self, node: Node, run: Run, now: float) -> None:
         """When the body ends, at the speed of this moment."""
         whole_s = self.scenario.whole_s(run.job, node.machine.hardware.hardware_class)
         run.rate = node.speed(now) / whole_s
-        run.number = next(self._numbers)
         if run.rate > 0:
-            self._at(run.since + (1.0 - run.share) / run.rate, self._on_end, node, run, run.number)
+            self._at(run.since + (1.0 - run.share) / run.rate, self._on_end, node, run, run.rate, run.since)
 
-    def _on_end(self, now: float, node: Node, run: Run, number: int) -> None:
-        if node.runs.get(run.job.task_id) is not run or run.number != number:
-            return
+    def _on_end(self, now: float, node: Node, run: Run, rate: float, since: float) -> None:
+        if node.runs.get(run.job.task_id) is not run or (run.rate, run.since) != (rate, since):
+            return  # planned before its speed changed
         node.account(now)
         self._ended(now, node, run, 1.0, "success")
         self.history.ended[run.job.task_id] = now
@@ -251,7 +257,7 @@ class Twin:
         """A body is over: its slot is free, and its worker tells how long it took."""
         del node.runs[run.job.task_id]
         node.idle_since = now
-        self.history.spans.append(_span(node, run, now, done=outcome == "success"))
+        self.history.spans.append(self._span(node, run, now, done=outcome == "success"))
         self._tell(RunFinished(
             at=now, task_id=run.job.task_id, profile=run.job.profile, worker=node.name, outcome=outcome,
             hardware_class=node.machine.hardware.hardware_class, epoch=run.message.epoch,
@@ -265,12 +271,6 @@ class Twin:
 
     def _tell(self, event: Event) -> None:
         self.governor.hear(event)
-
-
-def _span(node: Node, run: Run, now: float, *, done: bool) -> Span:
-    # A body's slot is taken from the pop on, a little before it starts.
-    return Span(worker=node.name, task_id=run.job.task_id, from_s=min(now, run.started_at), until_s=now,
-                done=done)
 
 
 def _patience(scenario: Scenario) -> float:

@@ -65,7 +65,8 @@ class World:
         since = self.queues.head_since(queue)
         return Lane(
             queue=queue, profile=self._order_of[queue], waiting=self.queues.waiting[queue],
-            mean_size=sum(sizes) / len(sizes) if sizes else 1.0, oldest_s=None if since is None else at - since,
+            mean_size=sum(sizes) / len(sizes) if sizes else 1.0,
+            oldest_s=None if since is None else at - since,
         )
 
     def takes(self, at: float) -> Iterator[Taken]:
