@@ -61,12 +61,12 @@ def makespan_bound(jobs: Sequence[BoundJob], capacity: Sequence[Capacity],
     _check(jobs, capacity)
     bound = max(_alone(job, capacity) for job in jobs)
     times = sorted({job.release_s for job in jobs})
-    for release in times if releases is None else _evenly(times, releases):
+    for release in times if releases is None else evenly(times, releases):
         bound = max(bound, _fluid([job for job in jobs if job.release_s >= release], capacity, release))
     return bound
 
 
-def _evenly(times: Sequence[float], count: int) -> list[float]:
+def evenly(times: Sequence[float], count: int) -> list[float]:
     """The first, the last and others between them, `count` at most."""
     chosen = np.unique(np.linspace(0, len(times) - 1, max(2, count)).astype(int))
     return [times[i] for i in chosen.tolist()]
@@ -122,7 +122,7 @@ def _alone(job: BoundJob, capacity: Sequence[Capacity]) -> float:
 def _fluid(jobs: Sequence[BoundJob], capacity: Sequence[Capacity], start: float) -> float:
     """t + LP from `start` on, interval by interval between changes of capacity until one holds the end."""
     classes = sorted({part.hardware_class for part in capacity})
-    work, seconds = _grouped(jobs, classes)
+    work, seconds = grouped(jobs, classes)
     given = np.zeros(len(classes))
     for begin, end in pairwise(_changes(capacity, start)):
         slots = _slots(capacity, begin)
@@ -135,11 +135,13 @@ def _fluid(jobs: Sequence[BoundJob], capacity: Sequence[Capacity], start: float)
     raise BalancerError(f"no capacity ever finishes the work that is released from {start:g} s on")
 
 
-def _grouped(jobs: Sequence[BoundJob], classes: Sequence[str]) -> tuple[Matrix, Matrix]:
-    """Work (n) and seconds (n × classes, inf where it does not run) of the jobs that run alike."""
+def grouped(jobs: Sequence[BoundJob], classes: Sequence[str], *,
+            whole: bool = False) -> tuple[Matrix, Matrix]:
+    """Work (n) and seconds (n × classes, inf where it does not run) of the jobs that run alike: of as much of
+    a slot as each takes up, or of `whole` ones."""
     sums: dict[tuple[float, ...], float] = {}
     for job in jobs:
-        key = tuple(job.seconds.get(name, float("inf")) * job.share for name in classes)
+        key = tuple(job.seconds.get(name, float("inf")) * (1.0 if whole else job.share) for name in classes)
         sums[key] = sums.get(key, 0.0) + job.size
     return np.array(list(sums.values())), np.array(list(sums))
 

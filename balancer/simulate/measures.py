@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from balancer.simulate.bound import BoundJob, Capacity, makespan_bound
+from balancer.simulate.bound_shared import shared_bound
 from balancer.simulate.history import History, Span
 from balancer.simulate.scenario import INFINITY, Job, Machine, Scenario
 
@@ -109,7 +110,12 @@ def bound_jobs(scenario: Scenario) -> list[BoundJob]:
 
 def bound_of(scenario: Scenario) -> float:
     """The least makespan that there can be (s)."""
-    return makespan_bound(bound_jobs(scenario), capacity_of(scenario.machines), RELEASES)
+    jobs, capacity = bound_jobs(scenario), capacity_of(scenario.machines)
+    bound_s = makespan_bound(jobs, capacity, RELEASES)
+    if any(m.shared_bytes for m in scenario.machines):
+        slots = max(m.slots for m in scenario.machines)
+        bound_s = max(bound_s, shared_bound(jobs, capacity, slots, RELEASES // 4))
+    return bound_s
 
 
 def energy_bound(scenario: Scenario, bound_s: float) -> float:

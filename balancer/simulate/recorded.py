@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from random import Random
@@ -93,6 +93,8 @@ class Pod:
     qos: str
     created_s: float
     duration_s: float | None
+    cpu_milli: int
+    memory_mib: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class OpenNode:
     name: str
     gpus: int
     model: str
+    cpu_milli: int
+    memory_mib: int
 
 
 @cache
@@ -112,7 +116,8 @@ def load_pods() -> tuple[Pod, ...]:
         began, ended = row["scheduled_time"], row["deletion_time"]
         pods.append(Pod(
             name=row["name"], gpus=int(row["num_gpu"]), milli=int(row["gpu_milli"]), qos=row["qos"],
-            created_s=float(row["creation_time"]),
+            created_s=float(row["creation_time"]), cpu_milli=int(row["cpu_milli"]),
+            memory_mib=int(row["memory_mib"]),
             duration_s=float(ended) - float(began) if began and ended else None))
     return tuple(sorted(pods, key=lambda pod: (pod.created_s, pod.name)))
 
@@ -120,8 +125,10 @@ def load_pods() -> tuple[Pod, ...]:
 @cache
 def load_nodes() -> tuple[OpenNode, ...]:
     """The GPU nodes of openb."""
-    return tuple(OpenNode(name=row["sn"], gpus=int(row["gpu"]), model=row["model"])
-                 for row in _rows("openb_nodes.csv"))
+    return tuple(
+        OpenNode(name=row["sn"], gpus=int(row["gpu"]), model=row["model"], cpu_milli=int(row["cpu_milli"]),
+                 memory_mib=int(row["memory_mib"]))
+        for row in _rows("openb_nodes.csv"))
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -140,16 +147,19 @@ COMPUTE: Final[Mapping[str, float]] = {"LS": 0.1, "Guaranteed": 0.1, "Burstable"
 #: The whole of a GPU, in bytes: what a pod asks for of it in thousandths becomes memory.
 DEVICE_BYTES: Final = 16 * 10**9
 
+#: Pods of a run, consecutive ones from a random place in the trace.
+PODS: Final = 1000
+
 #: Tasks that share a device at most.
 SHARING: Final = 4
 
 
 def openb(seed: int, workers: int = 24) -> Scenario:
-    """600 pods of Alibaba's cluster that ask for one GPU or a part of one, on shared devices."""
+    """A thousand pods of Alibaba's cluster that ask for one GPU or a part of one, on shared devices."""
     pods = [pod for pod in load_pods() if pod.gpus == 1 and pod.duration_s]
     chance = Random(seed)
-    first = chance.randint(0, len(pods) - 600)
-    chosen = pods[first:first + 600]
+    first = chance.randint(0, len(pods) - PODS)
+    chosen = pods[first:first + PODS]
     machines = _open_machines(workers)
     seconds, profiles, jobs = {}, {}, []
     raw = np.array([pod.duration_s for pod in chosen])
@@ -170,8 +180,8 @@ def openb(seed: int, workers: int = 24) -> Scenario:
         jobs.append(Job(
             task_id=f"job-{number:05d}", profile=f"{pod.qos} {_bucket(pod.milli)}/1000", size=size,
             work=size * chance.lognormvariate(0.0, UNKNOWN), release_s=ARRIVING_S * rank / len(chosen)))
-    about = (f"600 pods, those above percentile {PERCENTILE:g} clipped, 1 s = {1 / scale:,.0f} s, arriving "
-             f"evenly in their order over {ARRIVING_S:g} s at load {LOAD:g}; speeds from data sheets")
+    about = (f"{PODS} pods, those above percentile {PERCENTILE:g} clipped, 1 s = {1 / scale:,.0f} s, "
+             f"arriving evenly in their order over {ARRIVING_S:g} s at load {LOAD:g}; speeds from data sheets")
     return Scenario(name="openb", about=about, machines=machines, profiles=profiles, seconds=seconds,
                     jobs=tuple(sorted(jobs, key=lambda job: (job.release_s, job.task_id))), costs=Costs())
 
@@ -194,8 +204,8 @@ def _open_machines(workers: int) -> tuple[Machine, ...]:
         for number in range(count):
             card = CARDS[model].machine(number + 1, slots=SHARING)
             machines.append(Machine(
-                name=card.name, hardware=card.hardware, slots=SHARING, idle_w=card.idle_w,
-                busy_w=card.busy_w, shared_bytes=DEVICE_BYTES))
+                name=card.name, hardware=replace(card.hardware, gpu_memory_bytes=DEVICE_BYTES),
+                slots=SHARING, idle_w=card.idle_w, busy_w=card.busy_w, shared_bytes=DEVICE_BYTES))
     return tuple(machines)
 
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from balancer.cli.simulate import outcome
 from balancer.settings import STRATEGIES
+from balancer.simulate.placement import DEMAND, allocated
 from balancer.simulate.scenarios import SCENARIOS, by_name
 
 SEEDS: Final = (1, 2, 3, 4, 5)
@@ -66,7 +67,8 @@ def claims(found: Mapping[Key, Figures]) -> None:
         return found[name, "fixed"][figure], found[name, "priced"][figure]
 
     print("\nThe five claims of the first design: what it says, then fixed → priced here")
-    print("  spike, seconds to rebalance: 240 → 110; here {:.0f} → {:.0f}".format(*pair("spike", "rebalance_s")))
+    print("  spike, seconds to rebalance: 240 → 110; here {:.0f} → {:.0f}".format(
+        *pair("spike", "rebalance_s")))
     print("  gradual, deviation of loads: 18 % → 8 %; here {:.0%} → {:.0%}; ".format(
         *pair("gradual", "load_stddev"))
         + "on identical workers {:.1%} → {:.1%}".format(*pair("homogeneous", "load_stddev")))
@@ -86,6 +88,15 @@ def geometric(found: Mapping[Key, Figures]) -> float:
     return exp(mean(log(ratio) for ratio in ratios))
 
 
+def placements() -> dict[str, float]:
+    """FGD's experiment, one seed a policy: the share of openb's GPUs that is allocated."""
+    print(f"\nAllocated GPUs of openb at {DEMAND:.0%} demand (FGD's paper: best fit 93.1 %, FGD 95.4 %)")
+    found = {policy: allocated(policy, SEEDS[0]) for policy in ("best fit", "fgd", "pull")}
+    for policy, share in found.items():
+        print(f"  {policy:<9} {share:.1%}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="seeds a cell")
@@ -99,9 +110,10 @@ def main() -> None:
     if set(SCENARIOS) <= set(names) and {"fixed", "priced"} <= set(strategies):
         claims(found)
     document: dict[str, dict[str, Figures]] = {}
+    shares = placements() if "openb" in names and asked.seeds >= len(SEEDS) else {}
     for (name, strategy), figures in found.items():
         document.setdefault(name, {})[strategy] = {k: round(v, 4) for k, v in figures.items()}
-    print(json.dumps(document))
+    print(json.dumps({**document, "allocated": shares}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `simulate`: its figures are the same for the same seed, and what is wrong is said in a sentence."""
+"""The command `simulate`: the same figures for the same seed, and what is wrong said in a sentence."""
 
 from __future__ import annotations
 
