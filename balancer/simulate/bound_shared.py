@@ -20,7 +20,8 @@ GRAIN = 0.05
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """The program's constants: `seconds` (kinds, classes) of whole slots, the `bucket` of each kind,
-    `fits` (sets, buckets), how many tasks of each bucket a set that fits a device holds, and `devices` (classes,)."""
+    `fits` (sets, buckets), how many tasks of each bucket a set that fits a device holds, and `devices`
+    (classes,)."""
 
     seconds: Matrix
     bucket: Sequence[int]

@@ -20,7 +20,7 @@ from balancer.errors import BalancerError
 from balancer.model import Needs, TaskProfile
 from balancer.simulate.cards import CARDS
 from balancer.simulate.mix import UNKNOWN, Mix
-from balancer.simulate.scenario import Costs, Job, Machine, Scenario
+from balancer.simulate.scenario import Job, Machine, Scenario
 from balancer.simulate.traces import (
     Throughputs,
     TraceJob,
@@ -174,16 +174,14 @@ def openb(seed: int, workers: int = 24) -> Scenario:
                 name=name, task="pod", checkpoints=pod.qos == "BE",
                 needs=Needs(gpu_memory_bytes=_bucket(pod.milli) * DEVICE_BYTES // 1000))
     scale = _open_scale(chosen, work, machines, seconds)
-    ranks = np.argsort(np.argsort([pod.created_s for pod in chosen], kind="stable"), kind="stable")
-    for number, (pod, size, rank) in enumerate(zip(chosen, (work * scale).tolist(), ranks.tolist(),
-                                                   strict=True)):
+    for number, (pod, size) in enumerate(zip(chosen, (work * scale).tolist(), strict=True)):
         jobs.append(Job(
             task_id=f"job-{number:05d}", profile=f"{pod.qos} {_bucket(pod.milli)}/1000", size=size,
-            work=size * chance.lognormvariate(0.0, UNKNOWN), release_s=ARRIVING_S * rank / len(chosen)))
+            work=size * chance.lognormvariate(0.0, UNKNOWN), release_s=ARRIVING_S * number / len(chosen)))
     about = (f"{PODS} pods, those above percentile {PERCENTILE:g} clipped, 1 s = {1 / scale:,.0f} s, "
-             f"arriving evenly in their order over {ARRIVING_S:g} s at load {LOAD:g}; speeds from data sheets")
+             f"arriving evenly in their order over {ARRIVING_S:g} s at load {LOAD:g}; speeds by data sheet")
     return Scenario(name="openb", about=about, machines=machines, profiles=profiles, seconds=seconds,
-                    jobs=tuple(sorted(jobs, key=lambda job: (job.release_s, job.task_id))), costs=Costs())
+                    jobs=tuple(jobs))
 
 
 def _bucket(milli: int) -> int:
