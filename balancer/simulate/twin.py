@@ -137,7 +137,7 @@ class Twin:
             self._give_back(now, node, move)
         elif (run := node.runs.get(move.task_id)) is not None:
             run.left_by = move
-            when = run.next_save_at(now, self.scenario.costs.checkpoint_s)
+            when = now if move.preempt else run.next_save_at(now, self.scenario.costs.checkpoint_s)
             self._at(when, self._on_leave, node, run, move)
 
     def _withdraw(self, move: Move) -> None:
@@ -157,11 +157,11 @@ class Twin:
         self._left(now, node, held.job, held.share, held.epoch, move)
 
     def _on_leave(self, now: float, node: Node, run: Run, move: Move) -> None:
-        """A running task at its next checkpoint after the wish."""
+        """A running task at its next checkpoint after the wish; one that is interrupted, where it is."""
         if node.runs.get(run.job.task_id) is not run or run.left_by is not move:
             return
         node.account(now)
-        share = run.share_at(now)
+        share = self._kept(now, run) if move.preempt else run.share_at(now)
         self._ended(now, node, run, share, "moved")
         self._left(now, node, run.job, share, run.message.epoch, move)
 
@@ -183,19 +183,24 @@ class Twin:
     def _on_loss(self, now: float, node: Node) -> None:
         """A worker is killed. What it held is found when its heartbeat is missed."""
         node.account(now)
-        costs, orphans = self.scenario.costs, list(node.reserved)
+        orphans = list(node.reserved)
         for run in node.runs.values():
-            checkpoints = self.scenario.profiles[run.job.profile].checkpoints
-            if checkpoints:
-                run.save(now, costs.checkpoint_s)
-            kept = run.saved[1] if run.saved and checkpoints else run.message.share if checkpoints else 0.0
-            self.history.lost_s += (run.share_at(now) - kept) / run.rate if run.rate > 0 else 0.0
+            kept = self._kept(now, run)
             self.history.spans.append(self._span(node, run, now, done=False))
             orphans.append(Waiting(job=run.job, since=now, share=kept, epoch=run.message.epoch + 1))
         node.alive = False
         node.runs, node.reserved = {}, []
         self._orphans[node.name] = orphans
         self._at(now + self.governor.settings.heartbeat_ttl, self._on_missed, node)
+
+    def _kept(self, now: float, run: Run) -> float:
+        """The share that is left of a body which ends where it is: that of its last checkpoint."""
+        kept = 0.0
+        if self.scenario.profiles[run.job.profile].checkpoints:
+            run.save(now, self.scenario.costs.checkpoint_s)
+            kept = run.saved[1] if run.saved else run.message.share
+        self.history.lost_s += (run.share_at(now) - kept) / run.rate if run.rate > 0 else 0.0
+        return kept
 
     def _on_missed(self, now: float, node: Node) -> None:
         """Its deliveries and its direct queue go back to the front of their lanes."""

@@ -1,6 +1,6 @@
 """The simulated fleet: nodes and queues, what a balancer sees of them, and what a node takes next.
 
-A pop is judged by the code real workers use (`decide.order.ranked`), from the backlog of that moment. Used by
+A pop is judged by the code real workers use (`decide.pull.ranked`), from the backlog of that moment. Used by
 `twin`, which owns the time.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 
-from balancer.decide.order import ranked
+from balancer.decide.pull import ranked
 from balancer.model import Fleet, Lane, Order, Reading
 from balancer.routing import can_run, class_queue, direct_queue, lane_queue, strike_reason
 from balancer.simulate.node import Node
