@@ -25,7 +25,7 @@ TASKS     ?= 4000
 KILLS     ?= 20
 TRANSPORT ?= balanced-redis
 
-.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick clean broken
+.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick bench-scenarios clean broken
 
 help:
 	@echo 'make demo    watch a fleet of Celery workers balance itself, disturbed, for about two minutes'
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench-handover   how long each kind of move takes, from the decision to the target'
 	@echo 'make bench-latency    idle dispatch at each priority, beside the stock transport'
 	@echo 'make bench-tick       time a tick over up to ten thousand workers and a million queued tasks'
+	@echo 'make bench-scenarios  every scenario by every strategy in virtual time, beside the bounds'
 	@echo 'make clean   remove what these commands made, the environment too'
 	@echo 'make help    this list; variables: PYTHON=python3.12, ARGS="…"'
 
@@ -65,6 +66,9 @@ bench-latency: $(VENV)/.dev
 
 bench-tick: $(VENV)/.dev
 	@$(PY) -m tests.bench.tick $(ARGS)
+
+bench-scenarios: $(VENV)/.dev
+	@$(PY) -m tests.bench.scenarios $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-out dist build

@@ -33,8 +33,12 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "report": ("balancer.cli.report:report", "Write a page about all that is in the ledger.", "report"),
     "analyze": ("balancer.cli.report:analyze", "Draw one metric of the ledger.", "report"),
     "visualize": ("balancer.cli.report:visualize", "Draw one metric to zoom and pan.", "report"),
+    "simulate": ("balancer.cli.simulate:simulate", "What a strategy would make of a workload.", "demo"),
     "demo": ("balancer.cli.demo:demo", "Start a whole fleet here, disturb it, and judge it.", "demo"),
 }
+
+#: Commands that need no fleet, and so no app.
+WITHOUT_APP: Final = ("simulate",)
 
 #: The way out when the fleet's Redis does not answer.
 NO_REDIS: Final = ("Is it running, and is it the fleet's? It is the app's broker_url, or balancer_redis_url "
@@ -97,17 +101,21 @@ def balancer() -> None:
 
 @click.group("celery-balancer", cls=Commands)
 @click.version_option(__version__, prog_name="celery-balancer")
-@click.option("-A", "--app", envvar=("APP", "CELERY_APP"), required=True,
-              help="The Celery app, as for `celery -A`.")
+@click.option("-A", "--app", envvar=("APP", "CELERY_APP"),
+              help=f"The Celery app, as for `celery -A`; all but {', '.join(WITHOUT_APP)} need it.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Change to this folder first.")
 @click.pass_context
-def standalone(ctx: click.Context, app: str, workdir: Path | None) -> None:
+def standalone(ctx: click.Context, app: str | None, workdir: Path | None) -> None:
     """The adaptive load balancer of a Celery fleet."""
     if workdir is not None:
         import os
 
         os.chdir(workdir)
+    if app is None:
+        if ctx.invoked_subcommand in WITHOUT_APP:
+            return
+        raise click.UsageError("Missing option '-A' / '--app'.", ctx=ctx)
     try:
         found = find_app(app)
     except (ImportError, AttributeError) as error:

@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from balancer.decide.columns import Flags, Floats, Places
+from balancer.decide.columns import Columns, Flags, Floats, Places
 from balancer.decide.durations import Durations
 from balancer.decide.estimate import DEFAULT_S
+from balancer.decide.occupancy import occupancy
 from balancer.decide.situation import Situation
 from balancer.decide.slots import one_s
 from balancer.model import Fleet, HeldTask, QueuedTask, TaskProfile, Worker
@@ -80,20 +81,36 @@ def _free_in(situation: Situation, known: Durations, waiting: Waiting) -> tuple[
     seen, runs = known.seen, known.seen.runs
     simple = seen.ok & seen.plain & ~_awaited(seen.runs.workers.roster, waiting)
     theirs = simple[runs.worker]
-    busy = np.maximum(LEAST_S, known.left[theirs])
-    spare = np.where(simple, seen.slots - np.minimum(seen.slots, seen.busy), 0.0).astype(np.intp)
+    each = _taken(situation.fleet, seen)
+    busy = np.repeat(np.maximum(LEAST_S, known.left[theirs]), each[theirs])
+    owner = np.repeat(runs.worker[theirs], each[theirs])
+    used = np.maximum(seen.busy, np.bincount(runs.worker, each, minlength=seen.busy.size))
+    spare = np.where(simple, seen.slots - np.minimum(seen.slots, used), 0.0).astype(np.intp)
     idle = np.repeat(np.arange(spare.size), spare)
-    times, owners = [busy, np.zeros(idle.size)], [runs.worker[theirs], idle]
+    times, owners = [busy, np.zeros(idle.size)], [owner, idle]
     first = np.searchsorted(runs.worker, np.arange(spare.size + 1))
     rates = [Rates(situation) for _ in seen.classes]
     for i in np.flatnonzero(seen.ok & ~simple).tolist():
         worker, speed = situation.fleet.workers[i], float(seen.speed[i])
-        left = known.left[first[i]:first[i + 1]].tolist()
+        mine = slice(first[i], first[i + 1])
+        left = np.repeat(known.left[mine], each[mine]).tolist()
         ahead = waiting.get(direct_queue(worker.name), [])
         found = _worker_free_in(worker, left, ahead, rates[seen.place[i]], speed)
         times.append(np.array(found))
         owners.append(np.full(len(found), i))
     return np.concatenate(times), np.concatenate(owners)
+
+
+def _taken(fleet: Fleet, seen: Columns) -> Places:
+    """Slots that each running task takes up (R,); 1 where its lane is not known, and on workers that run more
+    than their device should hold."""
+    runs = seen.runs
+    if not len(fleet.lanes):
+        return np.ones(runs.lane.size, dtype=np.intp)
+    table = np.rint(occupancy(fleet, seen)).astype(np.intp)
+    each = np.where(runs.lane >= 0, table[runs.lane, seen.place[runs.worker]], 1)
+    total = np.bincount(runs.worker, each, minlength=seen.slots.size)
+    return np.where((total > seen.slots)[runs.worker], 1, each)
 
 
 def _awaited(roster: Roster, waiting: Waiting) -> Flags:

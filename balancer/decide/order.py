@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
 from balancer.decide.durations import Durations, durations, per_lane
+from balancer.decide.occupancy import occupancy
 from balancer.decide.prices import Prices, solve
 from balancer.decide.pull import LISTED_MOST, TOLERANCE
 from balancer.decide.situation import Situation
@@ -35,14 +36,15 @@ FAST: Final = 1.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
-    """Lanes against classes at one moment: `seconds` p (lanes, classes), of each lane the `best` (inf: nobody
-    can), the prices, and `soonest_s` (lanes,), when a task of the lane would be done by the class that is
-    `first` (inf: nobody can)."""
+    """Lanes against classes at one moment: `seconds` p (lanes, classes), `taken`, the slots that one task
+    takes up meanwhile, of each lane the `best` (inf: nobody can), the prices, and `soonest_s` (lanes,), when
+    a task of the lane would be done by the class that is `first` (inf: nobody can)."""
 
     lanes: Sequence[Lane]
     classes: Sequence[str]
     slots: Sequence[ClassSlots]
     seconds: Array
+    taken: Array
     best: Array
     prices: Prices
     soonest_s: Array
@@ -60,27 +62,28 @@ def market(situation: Situation, known: Durations) -> Market:
     committed = np.array([each.committed_s for each in slots])
     warm = np.array([situation.prices.get(name, math.nan) for name in classes])
     p[:, capacity <= 0] = np.inf
+    taken = occupancy(situation.fleet, known.seen)
     idle = n.sum() == 0
     if idle:
-        prices = solve(np.ones_like(n), p, capacity, np.zeros_like(committed))
+        prices = solve(np.ones_like(n), p * taken, capacity, np.zeros_like(committed))
     else:
-        prices = solve(n, p, capacity, committed, warm)
+        prices = solve(n, p * taken, capacity, committed, warm)
     n_share = np.zeros_like(prices.share) if idle else prices.share * n[:, None]
-    done = _done(p, n_share, [each.free_in for each in slots])
+    done = _done(p, taken, n_share, [each.free_in for each in slots])
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
-    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, prices=prices, first=first,
-                  best=p.min(axis=1, initial=np.inf),
+    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, taken=taken, prices=prices,
+                  first=first, best=p.min(axis=1, initial=np.inf),
                   soonest_s=done.min(axis=1, initial=np.inf))
 
 
-def _done(p: Array, assigned: Array, free_in: Sequence[Array]) -> Array:
+def _done(p: Array, taken: Array, assigned: Array, free_in: Sequence[Array]) -> Array:
     """When each class would have done one more task of each lane, (lanes, classes) s.
 
     Each class takes in the work that the program `assigned` (lanes, classes; tasks) to it, less the one
     task in question, as its slots come free.
     """
     able = np.isfinite(p)
-    seconds = np.where(able, p, 0.0)
+    seconds = np.where(able, p * taken, 0.0)
     work = (seconds * assigned).sum(axis=0)
     done = np.full(p.shape, np.inf)
     for h, free in enumerate(free_in):
@@ -151,7 +154,8 @@ def _offers(state: Market, h: int, shelf: Shelf) -> tuple[NDArray[np.intp], Offe
     p, price = state.seconds[:, h], float(state.prices.price[h])
     rows = np.flatnonzero(np.isfinite(p))
     own, best = p[rows], state.best[rows]
-    ratio = np.minimum(1.0, state.prices.value[rows] / (price * own)) if price > 0 else best / own
+    cost = price * own * state.taken[rows, h]
+    ratio = np.minimum(1.0, state.prices.value[rows] / cost) if price > 0 else best / own
     ranked_ = np.lexsort((shelf.rank[rows], -ratio))
     rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
     return rows, Offers(

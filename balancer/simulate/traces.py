@@ -7,10 +7,11 @@ and the simulator compress the same records in time, each in its own way.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,10 @@ from balancer.errors import BalancerError
 
 #: Columns of the table of speeds, as hardware classes of this project.
 COLUMNS: Final = MappingProxyType({"k80": "cuda-K80", "p100": "cuda-P100", "v100": "cuda-V100"})
+
+
+#: A row of a table, behind where it stands ("name:line").
+Numbered = tuple[str, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,26 +75,50 @@ class Throughputs:
 @cache
 def load_throughputs() -> Throughputs:
     """Gavel's table of measured speeds."""
-    table: dict[JobType, Mapping[str, float]] = {}
-    for line, row in _rows("gavel_throughputs.csv"):
-        job_type = JobType(name=row["job_type"], scale=int(_number(row, "scale_factor", line)))
-        speeds = {name: _number(row, column, line) for column, name in COLUMNS.items()}
-        table[job_type] = MappingProxyType({name: speed for name, speed in speeds.items() if speed > 0})
-    return Throughputs(steps_per_s=MappingProxyType(table))
+    return throughputs_of(_rows("gavel_throughputs.csv"))
 
 
 @cache
 def load_trace() -> tuple[TraceJob, ...]:
     """The 2,000 jobs of the Philly trace, in order of arrival."""
+    return trace_of(_rows("philly_trace.csv"))
+
+
+def throughputs_of(rows: Iterable[Numbered]) -> Throughputs:
+    """Speeds of a table: job_type, scale_factor, then a column of steps per second for each hardware class
+    (or one of Gavel's three); 0 or nothing is a pair that does not run."""
+    table: dict[JobType, Mapping[str, float]] = {}
+    for line, row in rows:
+        job_type = _job_type(row, line)
+        columns = [name for name in row if name and name not in ("job_type", "scale_factor")]
+        speeds = {COLUMNS.get(name, name): _number(row, name, line) for name in columns if row[name]}
+        table[job_type] = MappingProxyType({name: speed for name, speed in speeds.items() if speed > 0})
+    return Throughputs(steps_per_s=MappingProxyType(table))
+
+
+def trace_of(rows: Iterable[Numbered]) -> tuple[TraceJob, ...]:
+    """Jobs of a table: arrival_s, job_type, scale_factor, total_steps; in order of arrival."""
     jobs = [
-        TraceJob(
-            arrival_s=_number(row, "arrival_s", line),
-            job_type=JobType(name=row["job_type"], scale=int(_number(row, "scale_factor", line))),
-            steps=_number(row, "total_steps", line),
-        )
-        for line, row in _rows("philly_trace.csv")
+        TraceJob(arrival_s=_number(row, "arrival_s", line), job_type=_job_type(row, line),
+                 steps=_number(row, "total_steps", line))
+        for line, row in rows
     ]
     return tuple(sorted(jobs, key=lambda job: job.arrival_s))
+
+
+def read_table(path: Path) -> list[Numbered]:
+    """Rows of a table of one's own. Raises `BalancerError` for what is no such table."""
+    try:
+        return list(_numbered(path.name, path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise BalancerError(f"{path} cannot be read: {error}") from error
+
+
+def _job_type(row: Mapping[str, str], where: str) -> JobType:
+    if not row.get("job_type"):
+        raise BalancerError(f"{where}: there is no job_type")
+    scale = _number(row, "scale_factor", where) if row.get("scale_factor") else 1
+    return JobType(name=row["job_type"], scale=int(scale))
 
 
 def single_gpu_first(jobs: Sequence[TraceJob], speeds: Throughputs, count: int) -> tuple[TraceJob, ...]:
@@ -105,9 +134,12 @@ def single_gpu_first(jobs: Sequence[TraceJob], speeds: Throughputs, count: int) 
     raise BalancerError(f"{count} jobs asked for; the trace holds {len(runnable)} that run somewhere")
 
 
-def _rows(name: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _rows(name: str) -> Iterator[Numbered]:
     """Rows of a table, each with where it stands ("name:line") for a message."""
-    table = (files("balancer.simulate") / "data" / name).read_text(encoding="utf-8")
+    yield from _numbered(name, (files("balancer.simulate") / "data" / name).read_text(encoding="utf-8"))
+
+
+def _numbered(name: str, table: str) -> Iterator[Numbered]:
     for number, row in enumerate(csv.DictReader(table.splitlines()), start=2):
         yield f"{name}:{number}", row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from balancer.decide.columns import columns
 from balancer.decide.durations import durations, per_class, per_lane, seen_of
 from balancer.decide.estimate import DEFAULT_S, seconds, speed_of
 from balancer.decide.idle import idle_slots
+from balancer.decide.occupancy import occupancy
 from balancer.decide.order import orders
 from balancer.decide.pull import accepts, admitted
 from balancer.decide.rescue import running_moves
@@ -87,13 +89,25 @@ def test_every_running_task_takes_what_the_plain_formula_says(state: Situation) 
         assert found.left[i] == pytest.approx(remaining_s(state, where, task, profile))
 
 
+def slots_taken(state: Situation, one: Worker) -> list[int]:
+    """Slots that each task of a worker takes up, by the memory that it needs of the device."""
+    seen = seen_of(state)
+    table = occupancy(state.fleet, seen)
+    rows = {each.profile.name: row for row, each in enumerate(state.fleet.lanes)}
+    column = seen.classes.index(one.hardware.hardware_class)
+    taken = [round(table[rows[t.profile], column]) if t.profile in rows else 1 for t in one.running]
+    return taken if sum(taken) <= one.slots else [1] * len(taken)
+
+
 def slots_of_class(state: Situation, name: str) -> ClassSlots:
     """`class_slots` of one class, said plainly: worker by worker, task by task."""
     capacity, committed, free = 0.0, 0.0, list[float]()
     members = [w for w in state.fleet.workers if w.hardware.hardware_class == name]
     for one in (w for w in members if w.health == "ok"):
         speed = speed_of(state.estimates, one)
-        times = [max(LEAST_S, remaining_s(state, one, t, profile_of(state, t))) for t in one.running]
+        times = [max(LEAST_S, remaining_s(state, one, t, profile_of(state, t)))
+                 for t, slots in zip(one.running, slots_taken(state, one), strict=True)
+                 for _ in range(slots)]
         unknown = max(0, min(one.slots, one.busy) - len(times))
         typical = sum(times) / len(times) if times else (state.estimates.typical_s or DEFAULT_S) / 2
         times += [typical] * unknown
@@ -164,3 +178,13 @@ def test_only_the_tasks_that_remain_longest_are_looked_at(monkeypatch: pytest.Mo
 def test_offers_are_listed_best_first(state: Situation) -> None:
     for order in orders(state):
         assert all(a.ratio >= b.ratio for a, b in pairwise(order.offers))
+
+
+def test_a_task_that_needs_half_of_a_device_takes_half_of_its_slots() -> None:
+    """Four slots share 16 GB: 12 GB are three of them, and what needs no memory of the device is one."""
+    plain = worker(V100, slots=4)
+    device = replace(plain, hardware=replace(plain.hardware, gpu_memory_bytes=16 * 10**9))
+    lanes = tuple(lane(name, 1, Needs(gpu_memory_bytes=need)) for name, need in (
+        ("half", 8 * 10**9), ("most", 12 * 10**9), ("none", None), ("more", 99 * 10**9)))
+    state = situation(Fleet(at=0.0, lanes=lanes, workers=(device,)))
+    assert occupancy(state.fleet, seen_of(state))[:, 0].tolist() == [2.0, 3.0, 1.0, 4.0]
