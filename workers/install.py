@@ -13,7 +13,7 @@ from celery import Celery, signals
 from celery.utils.log import get_logger
 
 from balancer import beat_program, tasks, wiring
-from balancer.errors import HardwareError
+from balancer.errors import HardwareError, SettingError
 from probes.detect import parse_hardware, resolve
 from workers.balance import balance_declared
 from workers.publish import LaneRouter
@@ -43,7 +43,7 @@ def install(app: Celery) -> Celery:
     app.user_options["worker"].add(
         click.Option(
             ["--hardware"],
-            callback=check_hardware,
+            callback=check_options,
             help="What this worker runs on: auto|cpu|cuda[:index]|rocm|mps|openvino|qnn|webnn|webgpu"
             "[,label=value…]",
         )
@@ -59,13 +59,16 @@ def install(app: Celery) -> Celery:
     return app
 
 
-def check_hardware(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """`--hardware` is refused before the worker starts, with what is there."""
-    if value is not None:
-        try:
+def check_options(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """An impossible `--hardware` or `balancer_*` option is refused before the worker starts."""
+    try:
+        if value is not None:
             resolve(parse_hardware(value))
-        except HardwareError as error:
-            raise click.BadParameter(str(error)) from error
+        wiring.settings_of(context.obj.app)
+    except HardwareError as error:
+        raise click.BadParameter(str(error)) from error
+    except SettingError as error:
+        raise click.UsageError(str(error)) from error
     return value
 
 

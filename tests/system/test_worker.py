@@ -95,6 +95,15 @@ def test_hardware_that_is_not_there_is_refused_at_start(pair: FleetUnderTest) ->
     pair.processes.pop("c")
 
 
+def test_an_impossible_option_is_a_sentence_and_no_worker(pair: FleetUnderTest) -> None:
+    process = pair.worker("o", BALANCER_PRICE_INTERVAL="soon")
+    assert process.wait(timeout=60) != 0
+    said = pair.said("o")
+    assert "balancer_price_interval = 'soon': must be a number" in said
+    assert "Traceback" not in said
+    pair.processes.pop("o")
+
+
 def test_a_killed_workers_task_comes_back_and_ends_once(pair: FleetUnderTest, tasks: Any) -> None:
     assert tasks.step.delay(0).get(timeout=20) == 1  # enters the lane
     pair.worker("k")
