@@ -206,6 +206,8 @@ def history(client: Client, listener: Listener, with_events: bool) -> dict[str, 
         heard = [e for e in listener.events if e.get("uuid") == task_id] if with_events else []
         keys = [key for key in TOLD if scenario not in ANY_PARENT or key not in ("root_id", "parent_id")]
         told = [{key: names.of(e[key]) for key in keys if key in e} for e in heard]
+        # Who sends a task tells of it over a connection of its own.
+        told.sort(key=lambda event: json.dumps(event) if event["type"] == "task-sent" else "")
         found.setdefault(scenario, []).append(
             {
                 "name": hashes[1][task_id],

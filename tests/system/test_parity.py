@@ -6,6 +6,7 @@ time; `parity_client` writes what was seen, and each scenario is then compared w
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import subprocess
@@ -116,4 +117,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Way, Any]]:
     ],
 )
 def test_nothing_differs(seen: dict[Way, Any], way: Way, scenario: str) -> None:
-    assert seen[way][scenario] == seen[way.plain][scenario]
+    ours, plain = (
+        json.dumps(found[scenario], indent=1).splitlines() for found in (seen[way], seen[way.plain])
+    )
+    differs = "\n".join(difflib.unified_diff(plain, ours, "plain", str(way), lineterm="", n=4))
+    assert not differs, differs
