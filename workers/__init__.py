@@ -8,7 +8,7 @@ Last room of the house: it may import everything, nothing imports it.
 
 from workers.install import install
 from workers.task import BalancedTask
-from workers.transport_schemes import register
+from workers.transport.schemes import register
 
 register()
 

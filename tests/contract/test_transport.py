@@ -15,7 +15,7 @@ from celery import Celery
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.transport import redis as kombu_redis
 
-import workers.transport as transport
+import workers.transport.channel as transport
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.scripts import script_text
 from balancer.errors import TransportError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
-from workers.transport_fleet import Fleet
+from workers.transport.fleet import Fleet
 
 #: Acks in one script.
 BATCH: Final = 100

@@ -16,8 +16,8 @@ from kombu.transport import virtual
 
 from balancer.adapters.redis_recovery import Recovery
 from workers.receipts import BalancedQoS, running_tags
-from workers.transport_acks import Ack
-from workers.transport_fleet import Fleet
+from workers.transport.acks import Ack
+from workers.transport.fleet import Fleet
 
 logger = get_logger(__name__)
 

@@ -24,9 +24,9 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from balancer.adapters.redis_fence import RUNNING_TTL_S
 from balancer.adapters.scripts import script_text
 from workers import lease
-from workers.transport_acks import Ack
-from workers.transport_fleet import Fleet, group_of
-from workers.transport_qos import give_back_orphans
+from workers.transport.acks import Ack
+from workers.transport.fleet import Fleet, group_of
+from workers.transport.qos import give_back_orphans
 
 logger = get_logger(__name__)
 

@@ -9,16 +9,16 @@ from kombu.transport import TRANSPORT_ALIASES
 
 #: For a broker's URL.
 TRANSPORTS: Final = {
-    "balanced-redis": "workers.transport:Transport",
-    "balanced-rediss": "workers.transport:SecureTransport",
-    "balanced-sentinel": "workers.transport:SentinelTransport",
+    "balanced-redis": "workers.transport.channel:Transport",
+    "balanced-rediss": "workers.transport.channel:SecureTransport",
+    "balanced-sentinel": "workers.transport.channel:SentinelTransport",
 }
 
 #: For a result backend that was given the broker's URL: results are kept as by Celery's own.
 BACKENDS: Final = {
-    "balanced-redis": "workers.transport_results:redis_backend",
-    "balanced-rediss": "workers.transport_results:redis_backend",
-    "balanced-sentinel": "workers.transport_results:sentinel_backend",
+    "balanced-redis": "workers.transport.results:redis_backend",
+    "balanced-rediss": "workers.transport.results:redis_backend",
+    "balanced-sentinel": "workers.transport.results:sentinel_backend",
 }
 
 

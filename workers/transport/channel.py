@@ -26,12 +26,12 @@ from balancer.adapters.redis_keys import Keys
 from balancer.adapters.scripts import script_text
 from balancer.errors import TransportError
 from workers.pulse import Pulse
-from workers.transport_acks import Outbox, outbox_of
-from workers.transport_deliver import Delivering
-from workers.transport_fleet import DEFAULTS, OPTION, Fleet
-from workers.transport_poll import Poller
-from workers.transport_pop import MOST, UNLIMITED, Popping
-from workers.transport_qos import AtomicQoS, ends
+from workers.transport.acks import Outbox, outbox_of
+from workers.transport.deliver import Delivering
+from workers.transport.fleet import DEFAULTS, OPTION, Fleet
+from workers.transport.poll import Poller
+from workers.transport.pop import MOST, UNLIMITED, Popping
+from workers.transport.qos import AtomicQoS, ends
 
 logger = get_logger(__name__)
 

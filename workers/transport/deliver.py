@@ -18,9 +18,9 @@ from kombu.utils.json import loads
 
 from balancer.adapters.asides import aside, push
 from workers.receipts import REFUSED, Receipt, Receiver, mark
-from workers.transport_acks import Ack
-from workers.transport_fleet import Fleet
-from workers.transport_pop import Sent
+from workers.transport.acks import Ack
+from workers.transport.fleet import Fleet
+from workers.transport.pop import Sent
 
 logger = get_logger(__name__)
 
