@@ -44,8 +44,9 @@ help:
 demo: $(VENV)/.demo
 	@$(PY) -m celery -A workers.demo_app balancer demo $(ARGS)
 
+# The whole takes two processes, a file in one of them; a part takes what ARGS say.
 test: $(VENV)/.dev
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 lint: $(VENV)/.dev
 	@$(PY) -m ruff check .
