@@ -99,6 +99,11 @@ class BalancedRequest(Request):  # type: ignore[misc]
                 exc_info, return_ok = self._lost_for_good(losses, error), False
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
+    def _success_was_stored(self) -> Any:
+        """Celery acknowledges a task whose process was lost after its result was stored. The chord of such
+        a task may not have heard of it yet: the next delivery tells the kept result again."""
+        return False if self._context.chord else super()._success_was_stored()
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
         self._failed = self._failed or not soft
         if soft or not self._keeps_its_end():

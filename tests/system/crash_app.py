@@ -67,6 +67,11 @@ def publishes(data: bytes, crash: Mapping[str, Any]) -> bool:
     return pushes and f'"id": "{crash["other"]}"'.encode() in data
 
 
+def tells_its_chord(data: bytes, crash: Mapping[str, Any]) -> bool:
+    """Whether a command tells the task's chord that it has ended."""
+    return b"celery-taskset-meta-" in data and crash["id"].encode() in data
+
+
 def reports(data: bytes, crash: Mapping[str, Any]) -> bool:
     """Whether a command is a report of the worker while it has the task."""
     text, sha = script_text("publish")
@@ -95,6 +100,7 @@ POINTS: Final[dict[str, Callable[[bytes, Mapping[str, Any]], bool]]] = {
     "commit": runs("commit"),
     "callback": publishes,
     "result": stores(b"SUCCESS"),
+    "chord": tells_its_chord,
     "failure": stores(b"FAILURE"),
     "retry result": stores_going_on(b"RETRY"),
     "settle": runs("settle"),

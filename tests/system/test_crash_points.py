@@ -21,6 +21,8 @@ from uuid import uuid4
 import psutil
 import pytest
 import redis
+from celery import chord
+from celery._state import _set_task_join_will_block
 
 from balancer.adapters.embedded_redis import EmbeddedRedis
 from balancer.adapters.redis_handover import RedisHandOver
@@ -73,6 +75,8 @@ CASES = [
     *moments("silent", "ack"),
     *moments("linked", "commit", "callback", "result", "ack"),
     *moments("linked", "commit", "callback", "result", whole=False),
+    *moments("member", "chord"),
+    *moments("member", "chord", whole=False),
     *moments("failing", "commit", "failure", "callback", "ack"),
     *moments("failing", "commit", "failure", whole=False),
     *moments("retried", "retry result", "ack"),
@@ -172,6 +176,16 @@ def through(stage: Stage, case: Case, name: str, pid: int, ids: tuple[str, str])
     return played
 
 
+@contextmanager
+def _no_subscriptions() -> Iterator[None]:
+    """Nobody here waits for results as a client does, so that none is left when the server is gone."""
+    _set_task_join_will_block(True)
+    try:
+        yield
+    finally:
+        _set_task_join_will_block(False)
+
+
 def ended(stage: Stage, task_id: str) -> bool:
     with stage.client() as client:
         raw = client.get(f"celery-task-meta-{task_id}")
@@ -190,6 +204,11 @@ def publish(stage: Stage, case: Case, name: str, ids: tuple[str, str]) -> Played
     elif case.shape == "linked":
         link = tasks.quick.s(other=1).set(task_id=ids[1])
         tasks.quick.apply_async((7,), link=link, **where)
+        return Played(ends={ids[0]: 7, ids[1]: 8})
+    elif case.shape == "member":
+        other = tasks.quick.s(1).set(queue=direct_queue("r0@crash"))
+        with _no_subscriptions():
+            chord([tasks.quick.s(7).set(**where), other])(tasks.total.s().set(task_id=ids[1]))
         return Played(ends={ids[0]: 7, ids[1]: 8})
     elif case.shape == "failing":
         errback = tasks.errback.s().set(task_id=ids[1])
