@@ -99,7 +99,7 @@ def test_no_process_outlives_the_demo(tmp_path: Path, number: signal.Signals) ->
         assert process.poll() is None
         family = descendants(process.pid)
         process.send_signal(number)
-        wait_until(lambda: not alive(family), f"all {len(family)} processes are gone", timeout_s=30)
+        wait_until(lambda: not alive(family), f"all {len(family)} processes are gone", timeout_s=60)
         assert process.wait(timeout=10) == (130 if number == signal.SIGINT else -signal.SIGKILL)
 
 

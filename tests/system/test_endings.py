@@ -68,7 +68,7 @@ def test_a_task_that_exits_fails_once(
     result = on(hostile.exits, pool, 3)
     said = "lost its process 5 times" if pool == "prefork" else r"sys\.exit\(3\)"
     with pytest.raises(Exception, match=said):
-        result.get(timeout=60)
+        result.get(timeout=120)
     assert starts(pools, result) == (5 if pool == "prefork" else 1)
     forgotten(pools, result)
     still_works(pools, tasks, pool)

@@ -96,7 +96,7 @@ def test_a_wish_for_a_task_that_retries_instead(trio: FleetUnderTest, tasks: Mod
     assert result.get(timeout=30) == 3
     trio.finished_once(result.id)
     assert len(starts(trio, result)) == 4
-    wait_until(lambda: not trio.client.exists(trio.keys.want(result.id)), "the wish is forgotten")
+    wait_until(lambda: not trio.client.exists(trio.keys.want(result.id)), "the wish is forgotten", 30)
 
 
 def test_a_wish_and_a_retry_at_once(trio: FleetUnderTest, tasks: ModuleType) -> None:
