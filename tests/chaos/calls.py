@@ -126,7 +126,8 @@ class Publisher:
         header = [self.tasks.quick.s(number).set(task_id=one) for one in ids[:2]]
         header.append(self.tasks.step.s(number, steps=2).set(task_id=ids[2]))
         ends: dict[str, End] = {ids[0]: number, ids[1]: number, ids[2]: number + 2, body: 3 * number + 2}
-        whole = chord(header, self.tasks.total.s().set(task_id=body))
+        # The group's id, too: members that were taken the first time must count for the second.
+        whole = chord(header, self.tasks.total.s().set(task_id=body), task_id=body)
         return whole.apply_async, Call(shape="chord", ends=ends, before={body: tuple(ids)})
 
     def _step(self, number: int) -> tuple[Any, Call]:
