@@ -90,7 +90,8 @@ def test_a_balancer_that_cannot_run_does_not_touch_beat(beats: FleetUnderTest) -
     assert beat.poll() is None
     beats.client.delete(beats.keys.lease)
     wait_until(lambda: "holds the lease" in said(beats, "troubled"), "it goes on when it can", 60)
-    wait_until(lambda: beats.client.hexists(beats.keys.memory, "fence"), "it keeps its memory again", 60)
+    wait_until(lambda: beats.client.type(beats.keys.memory) == b"hash", "it keeps its memory again", 60)
+    assert beats.client.hexists(beats.keys.memory, "fence")
 
 
 def test_beat_alone(beats: FleetUnderTest) -> None:

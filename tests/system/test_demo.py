@@ -19,7 +19,11 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 
 #: The command as `celery -A workers.demo_app balancer demo` runs it, also where nothing is installed.
-COMMAND = "from balancer.cli.demo import demo; demo(prog_name='demo')"
+COMMAND = (
+    # A shell starts what is to run in the background with SIGINT ignored.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from balancer.cli.demo import demo; demo(prog_name='demo')"
+)
 
 #: What a reader of the last line may count on.
 KEYS = {
