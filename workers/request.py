@@ -24,9 +24,9 @@ from workers.leaving import RefusedDelivery
 from workers.out_of_memory import sent_where_memory_is
 from workers.pulse import Pulse
 from workers.receipts import STORED, BalancedQoS, receipt_of
-from workers.run import finished_document
+from workers.run import delivery_of, finished_document
 from workers.set_aside import set_aside
-from workers.task import BalancedMixin, delivery_of, fence_of
+from workers.task import BalancedMixin, fence_of
 
 logger = get_logger(__name__)
 
@@ -52,7 +52,8 @@ class BalancedRequest(Request):  # type: ignore[misc]
 
     @property
     def delivery(self) -> Any:
-        return delivery_of(self._context)
+        header = read_header(getattr(self._context, "balancer", None))
+        return delivery_of(self._context, header, header.claim)
 
     def revoked(self) -> bool:
         if self.handed_over:

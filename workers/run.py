@@ -81,35 +81,27 @@ class Run:
     @property
     def delivery(self) -> Delivery:
         """The delivery that this run is of."""
-        return Delivery(
-            task_id=self.request.id,
-            nesting=int(self.request.replaced_task_nesting or 0),
-            retries=int(self.request.retries or 0),
-            epoch=self.header.epoch,
-            tag=str((self.request.properties or {}).get("delivery_tag", "")),
-            claim=self.token,
-        )
+        return delivery_of(self.request, self.header, self.token)
+
+    def _about(self) -> dict[str, Any]:
+        """What every event of this run says."""
+        return {
+            "task_id": self.request.id,
+            "profile": self.profile,
+            "worker": self.fence.worker,
+            "hardware_class": identity.hardware_class(),
+            "epoch": self.header.epoch,
+        }
 
     def started(self) -> RunStarted:
         """The event of its begin."""
-        return RunStarted(
-            at=0.0,
-            task_id=self.request.id,
-            profile=self.profile,
-            worker=self.fence.worker,
-            hardware_class=identity.hardware_class(),
-            epoch=self.header.epoch,
-        )
+        return RunStarted(at=0.0, **self._about())
 
     def finished(self, outcome: str) -> RunFinished:
         """The event of this run's end."""
         return RunFinished(
             at=0.0,
-            task_id=self.request.id,
-            profile=self.profile,
-            worker=self.fence.worker,
-            hardware_class=identity.hardware_class(),
-            epoch=self.header.epoch,
+            **self._about(),
             outcome=outcome,
             duration_s=time.monotonic() - self.began,
             size=self.header.size,
@@ -319,6 +311,18 @@ def leave_for(run: Run, leave: leaving.Leave) -> None:
         run.give_back()
         raise leaving.RefusedDelivery("stale", True)
     raise leaving.RefusedDelivery("stale", run.backs_another())
+
+
+def delivery_of(request: Any, header: Header, claim: str) -> Delivery:
+    """The delivery that a task's context stands for."""
+    return Delivery(
+        task_id=request.id,
+        nesting=int(request.replaced_task_nesting or 0),
+        retries=int(request.retries or 0),
+        epoch=header.epoch,
+        tag=str((request.properties or {}).get("delivery_tag", "")),
+        claim=claim,
+    )
 
 
 def finished_document(

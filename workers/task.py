@@ -21,7 +21,7 @@ from kombu import serialization
 
 from balancer import wiring
 from balancer.adapters.redis_connection import connect
-from balancer.adapters.redis_fence import Delivery, Fence
+from balancer.adapters.redis_fence import Fence
 from balancer.errors import CheckpointError, SettingError, StoreError
 from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
@@ -51,19 +51,6 @@ def fence_of(app: Celery) -> tuple[Fence, Settings]:
         )
         _FENCES[place] = fence, settings
     return _FENCES[place]
-
-
-def delivery_of(request: Any) -> Delivery:
-    """The delivery that a request (or a task's context) stands for."""
-    header = read_header(getattr(request, "balancer", None))
-    return Delivery(
-        task_id=request.id,
-        nesting=int(request.replaced_task_nesting or 0),
-        retries=int(request.retries or 0),
-        epoch=header.epoch,
-        tag=str((request.properties or {}).get("delivery_tag", "")),
-        claim=header.claim,
-    )
 
 
 def is_ours(queue: str) -> bool:

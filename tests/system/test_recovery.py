@@ -10,6 +10,7 @@ import pytest
 from celery import chord
 
 from tests.system.fleet import FleetUnderTest, fleet
+from tests.system.moving import SCHEMES
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -26,9 +27,6 @@ FAST = {
     "BALANCER_VISIBILITY_TIMEOUT": "0",
 }
 
-#: What is chosen here, in place of the URL that is also the result backend's.
-SCHEMES = {"stock": "redis", "atomic": "balanced-redis"}
-
 
 @pytest.fixture
 def empty(module_redis_url: str, tmp_path: Path, tasks: Any) -> Iterator[FleetUnderTest]:
@@ -40,9 +38,9 @@ def empty(module_redis_url: str, tmp_path: Path, tasks: Any) -> Iterator[FleetUn
         yield under_test
 
 
-def start(under_test: FleetUnderTest, *names: str, scheme: str = "redis", **options: Any) -> None:
+def start(under_test: FleetUnderTest, *names: str, scheme: str = SCHEMES["stock"], **options: Any) -> None:
     for name in names:
-        under_test.worker(name, **{"BALANCER_TEST_SCHEME": scheme.removesuffix("redis"), **FAST, **options})
+        under_test.worker(name, **{"BALANCER_TEST_SCHEME": scheme, **FAST, **options})
 
 
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
@@ -57,7 +55,7 @@ def test_all_that_a_killed_worker_held_is_done_once_without_a_beat(
     eta = tasks.add.apply_async((10,), countdown=6)
     limited = [tasks.limited.apply_async((n,), queue="celery") for n in range(3)]
     # Those that are not balanced are known to be held only where our own pop takes them.
-    plain = [tasks.plain.delay(n) for n in range(2)] if scheme == SCHEMES["atomic"] else []
+    plain = [tasks.plain.delay(n) for n in range(2)] if scheme == SCHEMES["balanced"] else []
     held = [*reserved, eta, *limited, *plain]
     wait_until(lambda: all(empty.reserved_by(one.id, "a") for one in held), "all is held")
     start(empty, "b", scheme=scheme, prefetch=20)
@@ -79,7 +77,7 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_its_neighbours_finish(
     empty: FleetUnderTest, tasks: Any
 ) -> None:
     names = ("a", "b", "c", "d")
-    start(empty, *names, scheme="balanced-redis", slots=2, prefetch=2)
+    start(empty, *names, scheme=SCHEMES["balanced"], slots=2, prefetch=2)
     empty.ready(*names)
     beside, killer = tasks.gate.delay("beside"), tasks.poison.delay()
     neighbours = [tasks.step.delay(0, 4) for _ in range(6)]

@@ -1,3 +1,4 @@
+-- uses: store
 -- Commit a run and store its result in one step, where both are kept by the same server.
 -- KEYS  1 fence  2 events  3 state (checkpoint)  4 want  5 result
 -- ARGV  1 token  2 TTL (s) of a done fence  3 result document  4 its TTL (s), "0" none
@@ -15,12 +16,7 @@ local head = redis.call('GETRANGE', KEYS[5], 0, 31)
 if head ~= '' and not string.find(head, '^{"status": "STARTED"') and not string.find(head, '^{"status": "RETRY"') then
   return 2
 end
-if ARGV[4] == '0' then
-  redis.call('SET', KEYS[5], ARGV[3])
-else
-  redis.call('SETEX', KEYS[5], ARGV[4], ARGV[3])
-end
-redis.call('PUBLISH', KEYS[5], ARGV[3])
+store(KEYS[5], ARGV[3], ARGV[4])
 redis.call('HSET', KEYS[1], 'state', 'done')
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('DEL', KEYS[3], KEYS[4])

@@ -1,3 +1,4 @@
+-- uses: store
 -- Store what a task says of itself while it goes on (STARTED, RETRY), unless its end is told already.
 -- KEYS  1 result
 -- ARGV  1 result document  2 its TTL (s), "0" none
@@ -7,10 +8,5 @@ local head = redis.call('GETRANGE', KEYS[1], 0, 31)
 for _, state in ipairs({'SUCCESS', 'FAILURE', 'REVOKED'}) do
   if string.find(head, state, 1, true) then return 0 end
 end
-if ARGV[2] == '0' then
-  redis.call('SET', KEYS[1], ARGV[1])
-else
-  redis.call('SETEX', KEYS[1], ARGV[2], ARGV[1])
-end
-redis.call('PUBLISH', KEYS[1], ARGV[1])
+store(KEYS[1], ARGV[1], ARGV[2])
 return 1
