@@ -19,9 +19,11 @@ from balancer.adapters.redis_connection import Connection
 from balancer.model import Hardware, Reading, RunStarted
 from balancer.routing import direct_queue
 from tests.contract.messages import raw_message
+from workers.header import read_header
 from workers.lanes import LaneFollower
 from workers.out_of_memory import MemoryWatch, sent_where_memory_is
-from workers.task import delivery_of, fence_of
+from workers.run import delivery_of
+from workers.task import fence_of
 
 SMALL, LARGE = (Hardware(kind="cpu", memory_bytes=size * 10**9) for size in (8, 64))
 KILLED = WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL) Job: 1.")
@@ -43,7 +45,7 @@ def killed(redis_url: str, connection: Connection, vmstat: Path) -> Iterator[Any
     raw = json.loads(raw_message("t", "p", queue="lane"))
     context = SimpleNamespace(id="t", replaced_task_nesting=0, retries=0, balancer=raw["headers"]["balancer"],
                               properties=raw["properties"])
-    delivery = delivery_of(context)
+    delivery = delivery_of(context, read_header(context.balancer), "")
     connection.client.hset(connection.keys.unacked, delivery.tag, json.dumps([raw, "", "lane"]))
     fence_of(app)[0].claim(delivery, RunStarted(
         at=0.0, task_id="t", profile="p", worker="small@h", hardware_class="cpu", epoch=0))
