@@ -61,15 +61,20 @@ class ChaosRedis(LastingRedis):
         self.keep()
 
     def keep(self) -> None:
-        """Give every piece of the file a second name that Redis does not know."""
-        kept = self.folder / "kept"
-        kept.mkdir(exist_ok=True)
-        for path in (self.folder / "appendonlydir").glob("*.incr.aof"):
-            if not (kept / path.name).exists():
-                os.link(path, kept / path.name)
+        """Keep what has been written so far from being deleted."""
+        pieces(self.folder)
 
     def journal(self) -> list[Path]:
         """The pieces of everything that was ever written, in order."""
-        self.keep()
-        pieces = (self.folder / "kept").glob("*.incr.aof")
-        return sorted(pieces, key=lambda path: int(path.name.split(".")[2]))
+        return pieces(self.folder)
+
+
+def pieces(folder: Path) -> list[Path]:
+    """The append-only file of the server in `folder`, in order: each piece gets a second name that Redis
+    does not know, and so outlives it."""
+    kept = folder / "kept"
+    kept.mkdir(exist_ok=True)
+    for path in (folder / "appendonlydir").glob("*.incr.aof"):
+        if not (kept / path.name).exists():
+            os.link(path, kept / path.name)
+    return sorted(kept.glob("*.incr.aof"), key=lambda path: int(path.name.split(".")[2]))

@@ -21,6 +21,10 @@ RUN: Final = re.compile(rb'run(?:=|\\*": ?\\*")([0-9a-f]{8})')
 STATUS: Final = re.compile(rb'"status": ?"([A-Z]+)"')
 RESULT_KEY: Final = b"celery-task-meta-"
 
+#: Where the journal last saw a message that Redis handed to a pop, and that nobody entered anywhere since:
+#: the window of a stock BRPOP.
+IN_POP: Final = "popped"
+
 #: States of a result that are an end.
 ENDS: Final = ("SUCCESS", "FAILURE", "REVOKED")
 
@@ -94,7 +98,7 @@ class Journal:
         for _ in range(min(times, len(held or ()))):
             assert held is not None
             message = held.pop() if command[0].upper() == b"RPOP" else held.popleft()
-            self._note(message.task_id, f"popped as {message.tag}", "popped")
+            self._note(message.task_id, f"popped as {message.tag}", IN_POP)
 
     def _move(self, command: Command) -> None:
         source = self.lists.get(command[1])

@@ -22,11 +22,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 from tests.chaos.calls import Call, End
-from tests.chaos.journal import Journal
+from tests.chaos.journal import IN_POP, Journal
 from tests.chaos.ledger import Ledger
-
-#: What Redis had done with the message of a task that BRPOP lost.
-IN_POP: Final = "popped"
 
 READY: Final = ("SUCCESS", "FAILURE", "REVOKED")
 

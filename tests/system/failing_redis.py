@@ -10,8 +10,8 @@ from pathlib import Path
 
 import redis
 
+from tests.chaos.broker import ChaosRedis, pieces
 from tests.contract.servers import free_port, server
-from tests.system.lasting_redis import LastingRedis
 from tests.waiting import wait_until
 
 #: The name of the master, as its Sentinel calls it.
@@ -21,7 +21,7 @@ MASTER = "main"
 DOWN_AFTER_MS = 1000
 
 
-class DyingRedis(LastingRedis):
+class DyingRedis(ChaosRedis):
     """A server with an append-only file, killed with -9; `fsync` is its `appendfsync`."""
 
     def __init__(self, folder: Path, fsync: str) -> None:
@@ -32,12 +32,6 @@ class DyingRedis(LastingRedis):
         super().start()
         with redis.Redis.from_url(self.url) as client:
             client.config_set("appendfsync", self.fsync)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(timeout=20)
-        self._process = None
 
     def written(self) -> int:
         """Bytes of its file now."""
@@ -53,7 +47,7 @@ class DyingRedis(LastingRedis):
 
 
 class Watched:
-    """A master and its replica under one Sentinel; `port` is the Sentinel's."""
+    """A master and its replica, which keeps an append-only file, under one Sentinel; `port` is its."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,8 +63,14 @@ class Watched:
         return redis.Redis(port=self.ports[number])
 
     def synced(self) -> bool:
+        """The replica follows, and its file holds all that comes from now on."""
         with self.client(1) as client:
-            return bool(client.info("replication").get("master_link_status") == "up")
+            follows = client.info("replication").get("master_link_status") == "up"
+            return follows and not client.info("persistence")["aof_rewrite_in_progress"]
+
+    def journal(self) -> list[Path]:
+        """What the replica was told, and wrote once it was the master."""
+        return pieces(self.folder)
 
     def kill_master(self) -> None:
         """kill -9 of the first server."""
@@ -96,7 +96,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\n"
         f"sentinel failover-timeout {MASTER} 5000\n"
     )
-    replica = ["--replicaof", "127.0.0.1", str(one.ports[0])]
+    replica = ["--replicaof", "127.0.0.1", str(one.ports[0]), "--appendonly", "yes"]
     with (
         server(one.ports[0], "--port", str(one.ports[0]), *common) as first,
         server(one.ports[1], "--port", str(one.ports[1]), *common, *replica) as second,
