@@ -74,7 +74,7 @@ def write(value: Any, what: str) -> str:
 def read(raw: bytes | str, what: str) -> dict[str, Any]:
     """`raw` as a JSON object. Raises `StoreError` when it is none, or holds NaN or infinity."""
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant)
+        value = _DECODER.decode(raw if isinstance(raw, str) else raw.decode())
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -154,3 +154,7 @@ def _versioned(raw: bytes, what: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
+
+
+#: Made once: `json.loads` would make one for each document.
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)

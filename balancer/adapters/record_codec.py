@@ -86,27 +86,42 @@ def _reader(kind: Any) -> Reader:
 
 def _record_reader(kind: type) -> Reader:
     hints = typing.get_type_hints(kind)
-    fields = [(f.name, _reader(hints[f.name]), _is_required(f), _is_quantity(f.name))
-              for f in dataclasses.fields(kind)]
+    required = [f.name for f in dataclasses.fields(kind) if _is_required(f)]
+    fields: dict[str, tuple[Reader, bool, Any]] = {
+        f.name: (_reader(hints[f.name]), _is_quantity(f.name), _plain_type(hints[f.name]))
+        for f in dataclasses.fields(kind)}
 
     def read(value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise StoreError(f"{where}: an object was expected, not {_short(value)}")
-        found = {}
-        for name, reader, required, quantity in fields:
+        for name in required:
             if name not in value:
-                if required:
-                    raise StoreError(f"{where}.{name} is missing")
+                raise StoreError(f"{where}.{name} is missing")
+        found = {}
+        for name, item in value.items():
+            if name not in fields:
                 continue
-            item = reader(value[name], f"{where}.{name}")
-            if quantity and item is not None and item < 0:
-                raise StoreError(f"{where}.{name} is negative: {item:g}")
-            if name == "size" and item <= 0:
-                raise StoreError(f"{where}.size must be above 0, not {item:g}")
+            reader, quantity, plain = fields[name]
+            # Most is as it should be: an ordinary number above 0, a text in ASCII.
+            if type(item) is not plain or not (item.isascii() if plain is str else 0.0 < item < 1e300):
+                item = reader(item, f"{where}.{name}")
+                if quantity and item is not None and item < 0:
+                    raise StoreError(f"{where}.{name} is negative: {item:g}")
+                if name == "size" and item <= 0:
+                    raise StoreError(f"{where}.size must be above 0, not {item:g}")
             found[name] = item
         return kind(**found)
 
     return read
+
+
+def _plain_type(kind: Any) -> type | None:
+    """`float` or `str` where a field is that, or nothing; then a common value needs no reader."""
+    present = next((a for a in typing.get_args(kind) if a is not type(None)), kind)
+    optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    if typing.get_origin(kind) is not None and not optional:
+        return None
+    return present if present in (float, str) else None
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -50,20 +50,27 @@ class HeldColumns:
         self._counts = np.zeros((2, count))
         self._ok = np.zeros(count, dtype=np.bool_)
         self._runs = [b""] * count
-        for place, holds in enumerate(held):
-            self.put(place, holds, raws[place])
+        self.put(range(count), held, raws)
 
-    def put(self, place: int, holds: Holds | str, raw: bytes) -> None:
-        """What the worker at `place` holds now, or why that cannot be read in the document `raw`."""
-        self.unreadable.pop(place, None)
-        if isinstance(holds, str):
-            self.unreadable[place] = holds, raw
-            holds = Holds(health="degraded")
-        self.digests[place] = digest(raw) if raw else b""
-        self._held[place] = holds
-        self._counts[:, place] = len(holds.running), len(holds.reserved)
-        self._ok[place] = holds.health == "ok"
-        self._runs[place] = run_rows(holds.running, self.profiles).tobytes() if holds.running else b""
+    def put(self, places: Sequence[int], held: Sequence[Holds | str], raws: Sequence[bytes]) -> None:
+        """What the workers at `places` hold now, or why that cannot be read in the documents `raws`."""
+        sound = []
+        for place, holds, raw in zip(places, held, raws, strict=True):
+            self.unreadable.pop(place, None)
+            if isinstance(holds, str):
+                self.unreadable[place] = holds, raw
+                holds = Holds(health="degraded")
+            self._held[place] = holds
+            sound.append(holds)
+        at = np.array(places, dtype=np.intp)
+        self.digests[at] = [digest(raw) if raw else b"" for raw in raws]
+        self._counts[:, at] = [len(h.running) for h in sound], [len(h.reserved) for h in sound]
+        self._ok[at] = [h.health == "ok" for h in sound]
+        rows = run_rows([task for h in sound for task in h.running], self.profiles).tobytes()
+        end = 0
+        for place, holds in zip(places, sound, strict=True):
+            start, end = end, end + len(holds.running) * RUN.itemsize
+            self._runs[place] = rows[start:end]
 
     def holdings(self, chosen: NDArray[np.bool_], degraded: Sequence[int] = ()) -> Holdings:
         """The columns of the `chosen` workers now; of those at `degraded` nothing else is sound."""
@@ -106,12 +113,11 @@ class Board:
         return mine if same and len(self.held.profiles) <= PROFILES_KEPT else None
 
     def hold(self, rows: Rows, fresh: NDArray[np.bool_],
-             read: Callable[[list[bytes]], list[tuple[Holds | str, bytes]]]) -> None:
+             read: Callable[[list[bytes]], tuple[list[Holds | str], list[bytes]]]) -> None:
         """Read what those of the `fresh` workers hold of whom the board tells something new."""
         changed = np.flatnonzero(fresh & (rows["holds"] != self.held.digests)).tolist()
-        documents = read([self.names[i] for i in changed]) if changed else []
-        for place, found in zip(changed, documents, strict=True):
-            self.held.put(place, *found)
+        if changed:
+            self.held.put(changed, *read([self.names[i] for i in changed]))
 
     def table(self, rows: Rows, fresh: NDArray[np.bool_]) -> WorkerTable:
         """The `fresh` workers by these rows; `faults` then tells what of them is broken."""

@@ -15,7 +15,7 @@ from balancer.adapters.message_head import Head
 from balancer.adapters.redis_keys import Keys
 from balancer.adapters.redis_workers import DocumentCache
 from balancer.adapters.scripts import load_script
-from balancer.model import Lane, QueuedTask, SetAside
+from balancer.model import Lane, QueuedTask, SetAside, TaskProfile
 
 #: An empty lane that no publisher entered for so long is forgotten (s). Publishers enter theirs
 #: each minute, so a day is beyond any pause between two bursts but not beyond a retired profile.
@@ -24,9 +24,10 @@ UNUSED_S: Final = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneTable:
-    """The table as read: entries and their bytes by queue."""
+    """The table as read: entries, their profiles and their bytes by queue."""
 
     entries: Mapping[str, LaneEntry]
+    profiles: Mapping[str, TaskProfile]
     raw: Mapping[str, bytes]
     set_aside: tuple[SetAside, ...]
 
@@ -37,35 +38,43 @@ class LaneTable:
 
 
 class LaneReader:
-    """Reads the table from look to look; entries that did not change are not parsed again."""
+    """Reads the table from look to look; entries that did not change are not parsed again, and their profiles
+    stay the same objects."""
 
     def __init__(self) -> None:
-        self._entries = DocumentCache(read_lane)
+        self._entries = DocumentCache(_read_entry)
 
     def read(self, table: Mapping[bytes, bytes]) -> LaneTable:
         entries: dict[str, LaneEntry] = {}
+        profiles: dict[str, TaskProfile] = {}
         raw: dict[str, bytes] = {}
         asides: list[SetAside] = []
         for key, document in table.items():
-            entry = self._entries.get(key, document)
-            if isinstance(entry, str):
-                asides.append(aside(f"lane {key.decode('utf-8', 'backslashreplace')}", entry, document))
+            found = self._entries.get(key, document)
+            if isinstance(found, str):
+                asides.append(aside(f"lane {key.decode('utf-8', 'backslashreplace')}", found, document))
                 continue
             try:
                 queue = key.decode()
             except UnicodeDecodeError:
                 asides.append(aside("lane", "its queue's name is no text", key))
                 continue
-            entries[queue], raw[queue] = entry, document
+            entries[queue], profiles[queue] = found
+            raw[queue] = document
         self._entries.prune(table)
-        return LaneTable(entries=entries, raw=raw, set_aside=tuple(asides))
+        return LaneTable(entries=entries, profiles=profiles, raw=raw, set_aside=tuple(asides))
 
 
-def make_lane(queue: str, entry: LaneEntry, waiting: int, heads: Sequence[Head],
+def _read_entry(document: bytes) -> tuple[LaneEntry, TaskProfile]:
+    entry = read_lane(document)
+    return entry, entry.task_profile()
+
+
+def make_lane(queue: str, profile: TaskProfile, waiting: int, heads: Sequence[Head],
               oldest_s: float | None) -> Lane:
     """A lane with the mean size of the messages at its head (1 where none is known)."""
-    mean = sum(head.size for head in heads) / len(heads) if heads else 1.0
-    return Lane(queue=queue, profile=entry.task_profile(), waiting=waiting, mean_size=mean, oldest_s=oldest_s)
+    mean = sum([head.size for head in heads]) / len(heads) if heads else 1.0
+    return Lane(queue=queue, profile=profile, waiting=waiting, mean_size=mean, oldest_s=oldest_s)
 
 
 def queued_tasks(queue: str, heads: Sequence[Head], entries: Mapping[str, LaneEntry]) -> list[QueuedTask]:

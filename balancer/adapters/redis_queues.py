@@ -106,10 +106,14 @@ class QueueWatch:
             batch = places[:max(1, self._pace.size // window)]
             places = places[len(batch):]
             began = time.perf_counter()
-            ends = script([key for _, key in batch], [window, END_BYTES])
+            lengths, text = script([key for _, key in batch], [window, END_BYTES])
             self._pace.record(window * len(batch), time.perf_counter() - began)
-            for (queue, _), messages in zip(batch, ends, strict=True):
-                found.setdefault(queue, []).append([self._head(end) for end in messages])
+            end = 0
+            for (queue, _), sizes in zip(batch, lengths.split(b","), strict=True):
+                found.setdefault(queue, []).append(messages := [])
+                for size in map(int, sizes.split()):
+                    start, end = end, end + size
+                    messages.append(self._head(text[start:end]))
         self._known, self._read = self._read, {}
         return found
 

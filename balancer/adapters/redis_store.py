@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from balancer.adapters import asides, redis_lanes
 from balancer.adapters.asides import Asides, aside
 from balancer.adapters.documents import read, read_event, write
-from balancer.adapters.order_text import order_document
+from balancer.adapters.order_text import OrderWriter
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_lanes import LaneReader, LaneTable
 from balancer.adapters.redis_queues import Backlog, Heads, QueueWatch
@@ -73,9 +73,9 @@ class RedisFleetStore:
             at=now,
             workers=roster.workers,
             lanes=tuple(
-                redis_lanes.make_lane(queue, entry, backlog.waiting.get(queue, 0), known.get(queue, ()),
+                redis_lanes.make_lane(queue, profile, backlog.waiting.get(queue, 0), known.get(queue, ()),
                                       self._queues.age(heads.get(queue, ()), now))
-                for queue, entry in sorted(table.entries.items())
+                for queue, profile in sorted(table.profiles.items())
             ),
             queues=MappingProxyType({q: n for q, n in backlog.waiting.items() if q not in table.entries}),
             queued=tuple(t for q, found in known.items()
@@ -138,7 +138,13 @@ class RedisFleetStore:
         ), [one for one in broken if one.source != f"key {keys.board}"]
 
     def _read_holds(self, names: list[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self._connection.client.hmget(self._connection.keys.holds, names)
+        """What the named workers hold, `None` where nothing is told."""
+        lengths, text = self._connection.script("holdings")([self._connection.keys.holds], names)
+        found: list[bytes | None] = []
+        end = 0
+        for length in map(int, lengths.split(b",")):
+            start, end = end, end + max(0, length)
+            found.append(None if length < 0 else text[start:end])
         return found
 
     def _tidy(self, now: float, roster: Roster, table: LaneTable, backlog: Backlog,
@@ -186,11 +192,11 @@ class RedisFleetStore:
     def publish_orders(self, orders: Sequence[Order], ttl_s: float) -> None:
         """Write each class's order, to be followed for `ttl_s`; one with a NaN in it is set aside."""
         client, keys = self._connection.client, self._connection.keys
-        broken: list[SetAside] = []
+        writer, broken = OrderWriter(), list[SetAside]()
         with _answering("publish orders"), client.pipeline(transaction=False) as pipe:
             for order in orders:
                 try:
-                    document = order_document(order)
+                    document = writer.document(order)
                 except StoreError as error:
                     broken.append(aside(f"order of {order.hardware_class}", str(error)))
                 else:

@@ -155,9 +155,10 @@ class WorkerRegister:
         return sound_board(described, reports.board, reports.places, held, tables, reports.counts)
 
     def _read_holds(self, names: list[bytes],
-                    raws: Sequence[bytes | None]) -> list[tuple[Holds | str, bytes]]:
-        return [(Holds(), b"") if raw is None else (self._holds.get(name, raw), raw)
+                    raws: Sequence[bytes | None]) -> tuple[list[Holds | str], list[bytes]]:
+        held = [Holds() if raw is None else self._holds.get(name, raw)
                 for name, raw in zip(names, raws, strict=True)]
+        return held, [raw or b"" for raw in raws]
 
     def _described(self, reports: Reports, asides: list[SetAside]) -> dict[bytes, Description]:
         described: dict[bytes, Description] = {}
