@@ -30,6 +30,7 @@ from balancer.model import (
     RunFinished,
     Score,
     SetAside,
+    ShortTurn,
     Worker,
 )
 from balancer.model.batch import Batch, Row
@@ -92,6 +93,12 @@ def tick_rows(
         aside_rows(decision.set_aside, decision.at, strategy=decision.strategy),
         forecast_rows(made=decision.forecasts, judged=decision.judged),
     )
+
+
+def made_rows(turn: ShortTurn) -> Rows:
+    """The rows of `decisions` of a turn between whole ticks: the moves it made."""
+    return {"decisions": [{"timestamp": turn.at, "strategy": turn.strategy, **_made_row(move)}
+                          for move in turn.moves]}
 
 
 def sample_rows(fleet: Fleet) -> Rows:

@@ -2,8 +2,8 @@
 
 All that is chosen is chosen by the pure core (`balancer.decide`, `balancer.migration`); this class
 keeps what must survive a turn, writes it down before anything is asked of a worker, and survives
-whatever its ports do. Two rhythms: prices and orders every `price_interval`, the whole tick every
-`check_interval`. Its methods bear the seed's names.
+whatever its ports do. Two rhythms: prices, orders and moves that cannot wait every `price_interval`, the
+whole tick every `check_interval`. Its methods bear the seed's names.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from balancer.model import (
     Move,
     Order,
     SetAside,
+    ShortTurn,
     TaskLeft,
     Thresholds,
     Worker,
@@ -91,22 +92,20 @@ class AdaptiveLoadBalancer:
         self.ports.clock.stop()
 
     def turn(self, *, whole: bool = True) -> bool:
-        """One turn: prices and orders, and with `whole` the whole tick. `False` when another balancer
-        holds the lease (then nothing was changed). Raises what a port raises."""
+        """One turn: prices, orders and moves that cannot wait, and with `whole` the whole tick. `False` when
+        another balancer holds the lease (then nothing was changed). Raises what a port raises."""
         with self._lock:
             if not self._hold_lease():
                 return False
             fleet = self.update_performance_metrics()
             events, commands = self._follow_moves(fleet)
-            decision = self._decide(fleet) if whole else None
-            orders = decision.orders if decision else self._price(fleet)
-            if decision is not None:
-                commands = (*commands, *self._start_moves(decision, fleet))
-            if not self._save(whole=decision is not None):
+            chosen = self._choose(fleet, whole=whole)
+            commands = (*commands, *self._start_moves(chosen.moves, fleet))
+            if not self._save(whole=whole):
                 return False
-            self._publish(orders, fleet)
+            self._publish(chosen.orders, fleet)
             self._act(commands)
-            self._record_metrics(events, decision)
+            self._record_metrics(events, chosen)
             return True
 
     def balance_load(self) -> Decision | None:
@@ -296,27 +295,24 @@ class AdaptiveLoadBalancer:
                 self._standing = self._standing.with_aside(
                     SetAside(source=f"task {event.task_id}", reason=event.reason))
 
-    def _price(self, fleet: Fleet) -> tuple[Order, ...]:
-        now = self._standing.state
-        memory, orders = engine.price(now.memory, fleet, self.settings, self.strategy)
-        self._standing = replace(self._standing, state=replace(now, memory=memory))
-        return orders
+    def _choose(self, fleet: Fleet, *, whole: bool) -> Decision | ShortTurn:
+        """Steps 2 to 6, or what cannot wait for them. What was set aside since the last whole tick goes into
+        this one's record."""
+        now, turn = self._standing, engine.decide if whole else engine.between
+        memory, chosen = turn(now.state.memory, fleet, self.settings, self.strategy, now.in_flight)
+        now = replace(now, state=replace(now.state, memory=memory))
+        if isinstance(chosen, Decision):
+            asides = tuple(dict.fromkeys((*chosen.set_aside, *now.asides)))
+            chosen = replace(chosen, set_aside=asides)
+            now = replace(now, decision=chosen, asides=())
+        self._standing = now
+        return chosen
 
-    def _decide(self, fleet: Fleet) -> Decision:
-        """Steps 2 to 6. What was set aside since the last whole tick goes into this one's record."""
-        now = self._standing
-        memory, decision = engine.decide(
-            now.state.memory, fleet, self.settings, self.strategy, now.in_flight)
-        asides = tuple(dict.fromkeys((*decision.set_aside, *now.asides)))
-        decision = replace(decision, set_aside=asides)
-        self._standing = replace(now, state=replace(now.state, memory=memory), decision=decision, asides=())
-        return decision
-
-    def _start_moves(self, decision: Decision, fleet: Fleet) -> tuple[Command, ...]:
+    def _start_moves(self, moves: Sequence[Move], fleet: Fleet) -> tuple[Command, ...]:
         """Write the moves down; what was already heard of their tasks may end some before they begin."""
         if self.settings.dry_run:
             return ()
-        started = [migration.start(move, fleet.at)[0] for move in decision.moves]
+        started = [migration.start(move, fleet.at)[0] for move in moves]
         known, commands = migration.advance_all(started, self._standing.events)
         now = self._standing
         self._standing = replace(
@@ -371,7 +367,7 @@ class AdaptiveLoadBalancer:
         self._standing = replace(now, state=replace(now.state, migrations=kept),
                                  changed=(*now.changed, *changed))
 
-    def _record_metrics(self, events: Sequence[Event], decision: Decision | None) -> None:
+    def _record_metrics(self, events: Sequence[Event], chosen: Decision | ShortTurn) -> None:
         """Step 8: what happened in this turn, to the ledger; after a whole tick its row of metrics."""
         now = self._standing
         fleet = now.fleet
@@ -379,9 +375,11 @@ class AdaptiveLoadBalancer:
             return
         rows = ledger_rows.merge(ledger_rows.run_rows(events, fleet), ledger_rows.move_rows(now.changed))
         self._standing = replace(now, changed=())
-        if decision is not None:
+        if not isinstance(chosen, Decision):
+            rows = ledger_rows.merge(rows, ledger_rows.made_rows(chosen))
+        else:
             rows = ledger_rows.merge(rows, ledger_rows.sample_rows(fleet), ledger_rows.tick_rows(
-                decision, fleet, now.state.migrations, self.settings,
+                chosen, fleet, now.state.migrations, self.settings,
                 initiated=now.initiated, successful=now.successful))
             self._standing = replace(self._standing, initiated=0, successful=0)
         if rows:

@@ -80,7 +80,7 @@ class Settings:
     strategy: str = option(
         "priced", "How to decide: static, fixed, adaptive, priced or an import path (module:Class)")
     price_interval: float = option(
-        1.0, "Seconds between prices and orders", low=0.05, high=3600, unit="s")
+        1.0, "Seconds between prices, orders and rescues", low=0.05, high=3600, unit="s")
     imbalance_threshold: float = option(
         0.3, "Least max − min utilization that counts as imbalance", low=0, high=1)
     prediction_confidence: float = option(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
+from celery.utils.imports import import_from_cwd
 
 from balancer.adapters.redis_connection import Connection, connect
 from balancer.errors import SettingError
@@ -55,7 +55,8 @@ def conf_of(app: Celery) -> dict[str, Any]:
 
 
 def strategy_of(settings: Settings) -> Strategy:
-    """The strategy by name, or the object at its import path (a class is called without arguments)."""
+    """The strategy by name, or the object at its import path, which may begin in the working directory (a
+    class is called without arguments). Raises `SettingError` for what is none."""
     if settings.strategy in STRATEGIES:
         from balancer.decide import strategies
 
@@ -63,13 +64,18 @@ def strategy_of(settings: Settings) -> Strategy:
     where = f"{PREFIX}strategy = {settings.strategy!r}"
     module, _, attribute = settings.strategy.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
+        found = getattr(import_from_cwd(module), attribute)
+        made = found() if isinstance(found, type) else found
     except (ImportError, AttributeError) as error:
         raise SettingError(f"{where}: {error}{near(settings.strategy, STRATEGIES)}") from error
-    made = found() if isinstance(found, type) else found
+    except Exception as error:
+        raise SettingError(f"{where}: {type(error).__name__}: {error}") from error
     lacks = [a for a in ("name", "moves_thresholds", "foresees", "orders", "suggest") if not hasattr(made, a)]
     if lacks:
         raise SettingError(f"{where}: a strategy has {', '.join(lacks)} too; see balancer.decide.situation")
+    idle = [a for a in ("orders", "suggest", "adjust") if not callable(getattr(made, a, len))]
+    if idle:
+        raise SettingError(f"{where}: {', '.join(idle)} cannot be called")
     return made  # type: ignore[no-any-return]
 
 

@@ -1,7 +1,7 @@
 """The tick on one page: memory and fleet in, memory and decision out.
 
 `decide` is the seed's decision flow, its steps 1–6 in their order; step 1, collecting, made the
-fleet, and steps 7 (ended moves) and 8 (the record) are the loop's, which also acts. `price` is
+fleet, and steps 7 (ended moves) and 8 (the record) are the loop's, which also acts. `between` is
 the short turn between whole ticks. Pure: the time is `fleet.at`.
 """
 
@@ -27,6 +27,7 @@ from balancer.model import (
     JudgedForecast,
     Move,
     Order,
+    ShortTurn,
     SystemLoad,
     Thresholds,
 )
@@ -87,12 +88,30 @@ def decide(
 def price(
     memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, seen: Columns | None = None
 ) -> tuple[Memory, tuple[Order, ...]]:
-    """The short turn: one order for each hardware class, and their prices remembered. `seen` are the
-    fleet's columns where they are made already."""
+    """One order for each hardware class, and their prices remembered. `seen` are the fleet's columns where
+    they are made already."""
     seen = seen or columns(fleet, memory.estimates)
     orders = strategy.orders(replace(situation(memory, fleet, settings), columns=seen))
     prices = {order.hardware_class: order.price for order in orders}
     return replace(memory, prices=MappingProxyType(prices)), orders
+
+
+def between(
+    memory: Memory, fleet: Fleet, settings: Settings, strategy: Strategy, in_flight: Sequence[Move]
+) -> tuple[Memory, ShortTurn]:
+    """The short turn: prices and orders and, of a strategy that is `eager`, the moves it suggests now.
+
+    Refusals are told by the whole tick alone. A dry run suggests nothing here: nothing would come of it, and
+    each turn would say the same.
+    """
+    fleet = in_columns(fleet)
+    seen = columns(fleet, memory.estimates)
+    memory, orders = price(memory, fleet, settings, strategy, seen)
+    moves: tuple[Move, ...] = ()
+    if getattr(strategy, "eager", False) and not settings.dry_run:
+        now = replace(situation(memory, fleet, settings, in_flight=in_flight), orders=orders, columns=seen)
+        moves, _ = plan.admit(strategy.suggest(now), now)
+    return memory, ShortTurn(at=fleet.at, strategy=strategy.name, orders=orders, moves=moves)
 
 
 def observe(

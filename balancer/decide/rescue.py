@@ -1,6 +1,6 @@
 """Moves of running tasks that `priced` suggests: onto slots that have nothing else to do (a rescue).
 
-Everything in seconds, on both scales (`Score`). Asked once a whole tick; the limits are `plan`'s. Pure.
+Everything in seconds, on both scales (`Score`). Asked at every turn; the limits are `plan`'s. Pure.
 """
 
 from __future__ import annotations

@@ -71,7 +71,12 @@ class Suggestions:
 
 class Strategy(Protocol):
     """A policy. `moves_thresholds` says whether the tick adapts the thresholds for it, `foresees`
-    whether forecast imbalances count."""
+    whether forecast imbalances count.
+
+    Two attributes it may bring beside these: `eager = True`, so that its moves are asked for at every turn,
+    each `price_interval`, and not at whole ticks alone (between them the situation has no imbalance and no
+    forecasts); and `adjust(thresholds, loads, settings)`, a rule of its own for the thresholds.
+    """
 
     name: str
     moves_thresholds: bool

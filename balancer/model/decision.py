@@ -182,6 +182,16 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShortTurn:
+    """What a turn between whole ticks chose: an order for each hardware class, and moves that cannot wait."""
+
+    at: float
+    strategy: str
+    orders: tuple[Order, ...] = ()
+    moves: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """All that one whole tick found and chose."""
 

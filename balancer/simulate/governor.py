@@ -11,18 +11,17 @@ from balancer.decide import memory as memories
 from balancer.decide.learn import learn, learn_migrations
 from balancer.decide.situation import Strategy
 from balancer.migration import Command
-from balancer.model import Decision, Event, Fleet, Migration, Move, Order
+from balancer.model import Decision, Event, Fleet, Migration, Move, Order, ShortTurn
 from balancer.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What one turn answers: an order by hardware class, commands to enact, and the decision of a whole
-    tick."""
+    """What one turn answers: an order by hardware class, commands to enact, and what was chosen."""
 
     orders: Mapping[str, Order]
     commands: tuple[Command, ...]
-    decision: Decision | None
+    chosen: Decision | ShortTurn
 
 
 class Governor:
@@ -41,7 +40,7 @@ class Governor:
         self._heard.append(event)
 
     def turn(self, fleet: Fleet, *, whole: bool) -> Turn:
-        """Prices and orders, and with `whole` the whole tick, as `AdaptiveLoadBalancer.turn`."""
+        """A short turn, or with `whole` the whole tick, as `AdaptiveLoadBalancer.turn`."""
         events, self._heard = self._heard, []
         followed, commands = migration.follow(
             self.migrations, events, now=fleet.at, timeout=self.settings.move_timeout,
@@ -51,15 +50,13 @@ class Governor:
         self.ended += ended
         self.memory = learn(self.memory, events, fleet, self.settings)
         self.memory = learn_migrations(self.memory, ended, self.settings)
-        if not whole:
-            self.memory, orders = engine.price(self.memory, fleet, self.settings, self.strategy)
-            return Turn(orders=_by_class(orders), commands=commands, decision=None)
         in_flight = [m.move for m in self.migrations]
-        self.memory, decision = engine.decide(self.memory, fleet, self.settings, self.strategy, in_flight)
-        started = [migration.start(move, fleet.at) for move in decision.moves]
+        choose = engine.decide if whole else engine.between
+        self.memory, chosen = choose(self.memory, fleet, self.settings, self.strategy, in_flight)
+        started = [migration.start(move, fleet.at) for move in chosen.moves]
         self.migrations = (*self.migrations, *(m for m, _ in started))
         requests = tuple(command for _, asked in started for command in asked)
-        return Turn(orders=_by_class(decision.orders), commands=(*commands, *requests), decision=decision)
+        return Turn(orders=_by_class(chosen.orders), commands=(*commands, *requests), chosen=chosen)
 
     def settle(self, move: Move, moved: int, at: float) -> None:
         """What the hand-over answered at once: queued work has moved, or was not there."""

@@ -15,10 +15,14 @@ import pytest
 
 from balancer.beat_program import options as beat_options
 from balancer.cli import COMMANDS
+from balancer.decide.situation import Suggestions
 from balancer.loop import AdaptiveLoadBalancer
+from balancer.model import Fleet
 from balancer.report.charts import METRICS
-from balancer.settings import Settings
+from balancer.settings import Settings, parse
+from balancer.wiring import strategy_of
 from tests.architecture.sources import ROOT
+from tests.unit.fleets import situation
 
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
@@ -140,3 +144,11 @@ def test_the_example_of_the_readme_runs() -> None:
     done = subprocess.run([sys.executable, "-c", f"{code}\nprint(train(5))"], capture_output=True, text=True,
                           cwd=ROOT, timeout=60, check=False)
     assert done.stdout == "5\n", done.stderr
+
+
+def test_the_strategy_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/adaptive.md").read_text(encoding="utf-8")
+    (tmp_path / "documented_strategy.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    found = strategy_of(parse({"strategy": "documented_strategy:Lazy"}))
+    assert (found.name, found.suggest(situation(Fleet(at=0.0)))) == ("lazy", Suggestions())

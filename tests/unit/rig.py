@@ -34,6 +34,7 @@ class Scripted:
     name: str = "scripted"
     moves_thresholds: bool = True
     foresees: bool = True
+    eager: bool = False
     breaks: bool = False
 
     def orders(self, situation: Situation) -> tuple[Order, ...]:

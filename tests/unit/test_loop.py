@@ -49,6 +49,28 @@ def test_a_price_turn_orders_and_leaves_the_tick_alone() -> None:
     assert made.handover.requested == []
 
 
+def test_moves_that_cannot_wait_are_made_and_recorded_between_ticks() -> None:
+    made = rig(strategy=Scripted(moves=(a_move(),), eager=True))
+    balancer = made.add("a")
+    assert balancer.turn(whole=False) is True
+    assert [move.task_id for move in made.handover.requested] == ["t1"]
+    assert [(r["kind"], r["task_id"], r["strategy"]) for r in made.rows("decisions")] == [
+        ("move", "t1", "scripted")]
+    assert moved(made) == [("t1", "requested")]
+    assert made.rows("load_balancer_metrics") == []
+    kept = made.store.memory
+    assert kept is not None
+    assert "t1" in str(kept[0]["migrations"] if "migrations" in kept[0] else kept[0]["since"])
+
+
+def test_a_dry_run_looks_for_no_moves_between_ticks() -> None:
+    strategy = Scripted(moves=(a_move(),), eager=True)
+    made = rig(strategy=strategy, dry_run=True)
+    assert made.add("a").turn(whole=False) is True
+    assert made.rows("decisions") == []
+    assert strategy.moves == (a_move(),)
+
+
 def test_two_balancers_one_works_and_the_other_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     made = rig([a_move()])
     first, second = made.add("first"), made.add("second")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -66,7 +67,30 @@ def test_a_strategy_by_import_path() -> None:
     assert isinstance(found, Scripted)
 
 
+def test_a_strategy_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lazy_strategy.py").write_text("from balancer.decide.strategies.priced import Priced\n"
+                                               "class Lazy(Priced):\n    name = 'lazy'\n")
+    monkeypatch.chdir(tmp_path)
+    found = wiring.strategy_of(wiring.settings_of(an_app(balancer_strategy="lazy_strategy:Lazy")))
+    assert found.name == "lazy"
+
+
+class Needy:
+    """A strategy that cannot be made without arguments."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+
+class Stiff(Scripted):
+    """A strategy whose rule for the thresholds is no rule."""
+
+    adjust = 3
+
+
 @pytest.mark.parametrize(("path", "says"), [
+    (f"{__name__}:Needy", "TypeError: Needy.__init__() missing 1 required positional argument: 'share'"),
+    (f"{__name__}:Stiff", "adjust cannot be called"),
     ("nowhere.at_all:Mine", "No module named 'nowhere'"),
     ("tests.unit.rig:Missing", "has no attribute 'Missing'"),
     ("tests.unit.rig:Rig.x", "must be one of static"),

@@ -21,6 +21,7 @@ class Priced:
     name: str = "priced"
     moves_thresholds: bool = True
     foresees: bool = True
+    eager: bool = True
 
     def orders(self, situation: Situation) -> tuple[Order, ...]:
         """One order for each class that is there."""
