@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.decide.forecast import Foreseen
+from balancer.decide.foreseen import Foreseen, Verdicts
 from balancer.decide.load import utilisations
 from balancer.model import (
     IN_FLIGHT,
@@ -150,15 +150,18 @@ def forecast_rows(*, made: Sequence[Forecast] = (), judged: Sequence[JudgedForec
 
 
 def _forecast_columns(made: Sequence[Forecast], judged: Sequence[JudgedForecast]) -> dict[str, Sequence[Any]]:
-    columns = made.columns() if isinstance(made, Foreseen) else {
+    fresh = made.columns() if isinstance(made, Foreseen) else {
         name: [_field(forecast, name) for forecast in made] for name in FORECAST_FIELDS}
-    unjudged: list[Any] = [None] * len(made)
-    return {
-        **{name: [*values, *(_field(j.forecast, name) for j in judged)] for name, values in columns.items()},
-        "truth": [*unjudged, *(number(j.truth) for j in judged)],
-        "accuracy": [*unjudged, *(number(j.accuracy) for j in judged)],
-        "inside": [*unjudged, *(j.inside for j in judged)],
+    unjudged: Mapping[str, list[Any]] = dict.fromkeys(("truth", "accuracy", "inside"), [None] * len(made))
+    if not judged:
+        return {**fresh, **unjudged}
+    due = judged.columns() if isinstance(judged, Verdicts) else {
+        **{name: [_field(j.forecast, name) for j in judged] for name in FORECAST_FIELDS},
+        "truth": [number(j.truth) for j in judged],
+        "accuracy": [number(j.accuracy) for j in judged],
+        "inside": [j.inside for j in judged],
     }
+    return {name: [*values, *due[name]] for name, values in {**fresh, **unjudged}.items()}
 
 
 def _field(forecast: Forecast, name: str) -> Any:

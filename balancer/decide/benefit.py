@@ -16,7 +16,7 @@ from balancer.decide import cost, slots
 from balancer.decide.candidates import Candidate
 from balancer.decide.cost import Weighed
 from balancer.decide.estimate import seconds, speed_of
-from balancer.decide.forecast import confident
+from balancer.decide.foreseen import confident
 from balancer.decide.load import utilisation
 from balancer.decide.situation import Situation
 from balancer.model import Score, Worker

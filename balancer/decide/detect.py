@@ -15,7 +15,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.decide.forecast import confident
+from balancer.decide.foreseen import confident
 from balancer.decide.load import Utilisations
 from balancer.model import Fleet, Forecast, Imbalance, SystemLoad, Thresholds
 from balancer.model.table import WorkerTable

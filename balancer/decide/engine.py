@@ -14,6 +14,8 @@ from typing import Final
 
 from balancer.decide import detect, forecast, plan, thresholds
 from balancer.decide.columns import Columns, columns
+from balancer.decide.forecast import Foresight, Records
+from balancer.decide.foreseen import SYSTEM, confident
 from balancer.decide.load import system_load, utilisations
 from balancer.decide.memory import Memory
 from balancer.decide.series import Series
@@ -43,7 +45,7 @@ class Outlook:
     """What step 4 found: forecasts made now, and those that came due."""
 
     forecasts: Sequence[Forecast] = ()
-    judged: tuple[JudgedForecast, ...] = ()
+    judged: Sequence[JudgedForecast] = ()
 
 
 def decide(
@@ -66,7 +68,7 @@ def decide(
     # Step 6: what the strategy suggests, through the one choke point.
     suggestions = strategy.suggest(replace(now, orders=orders, columns=seen))
     moves, rejected = plan.admit(suggestions, now)
-    system = memory.tracks.get(forecast.SYSTEM)
+    system = memory.foresight.track(SYSTEM)
     return memory, Decision(
         at=fleet.at,
         strategy=strategy.name,
@@ -149,15 +151,10 @@ def adjust(memory: Memory, settings: Settings, strategy: Strategy) -> tuple[Memo
 def predict(memory: Memory, settings: Settings) -> tuple[Memory, Outlook]:
     """Step 4: judge the forecasts that are due, then foresee the system and every worker."""
     if not settings.enable_predictive_balancing or not memory.loads:
-        return replace(memory, pending=()), Outlook()
-    times = [record.at for record in memory.loads]
-    series = Series.of(memory.worker_loads, len(times)).led_by(
-        forecast.SYSTEM, [record.average for record in memory.loads])
-    judgement = forecast.judge(memory.pending, times, series, memory.tracks, settings)
-    made = forecast.foresee(times, series.present(), judgement.tracks, settings)
-    pending = forecast.keep(judgement.pending, made, judgement.tracks)
-    memory = replace(memory, pending=pending, tracks=judgement.tracks)
-    return memory, Outlook(forecasts=made, judged=judgement.judged)
+        return replace(memory, foresight=Foresight()), Outlook()
+    records = Records.of(memory.loads, memory.worker_loads)
+    kept, made, verdicts = forecast.look_ahead(memory.foresight, records, settings)
+    return replace(memory, foresight=kept), Outlook(forecasts=made, judged=verdicts)
 
 
 def find_imbalance(
@@ -200,6 +197,6 @@ def situation(
         prices=memory.prices,
         imbalance=imbalance,
         forecasts=forecasts,
-        foreseen=forecast.confident(forecasts) if imbalance and imbalance.kind == "predicted" else {},
+        foreseen=confident(forecasts) if imbalance and imbalance.kind == "predicted" else {},
         in_flight=tuple(in_flight),
     )

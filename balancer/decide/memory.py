@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from balancer.decide import estimate
+from balancer.decide import estimate, forecast
 from balancer.decide.detect import Alarm
 from balancer.decide.document import decode, encode
 from balancer.decide.estimate import Estimates
-from balancer.decide.forecast import Pending, Track
+from balancer.decide.forecast import Foresight
 from balancer.decide.history import MoveHistory
 from balancer.decide.packed import pack, unpack
 from balancer.decide.series import Series
@@ -25,7 +25,7 @@ from balancer.model import HARDWARE_PROFILES, HardwareProfile, SystemLoad, Thres
 from balancer.settings import Settings
 
 #: Version of the document that this code writes and the newest that it reads.
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +33,15 @@ class Memory:
     """All that the next tick needs of the earlier ones.
 
     `loads` are the records of the performance window, oldest first; `worker_loads` holds, by worker,
-    the utilisations (0–1) at the same times, `None` where the worker was not seen. `pending` are
-    forecasts that are not due, `tracks` how good those of each subject were. `prices` are by
-    hardware class, `profiles` by kind of hardware. `cursor` is the last event that was learned.
+    the utilisations (0–1) at the same times, `None` where the worker was not seen. `foresight` are the
+    forecasts that are not due and how good earlier ones were. `prices` are by hardware class, `profiles`
+    by kind of hardware. `cursor` is the last event that was learned.
     """
 
     thresholds: Thresholds | None = None
     loads: tuple[SystemLoad, ...] = ()
     worker_loads: Mapping[str, tuple[float | None, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    pending: tuple[Pending, ...] = ()
-    tracks: Mapping[str, Track] = field(default_factory=lambda: MappingProxyType({}))
+    foresight: Foresight = field(default_factory=Foresight)
     alarm: Alarm = field(default_factory=Alarm)
     estimates: Estimates = field(default_factory=Estimates)
     prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -59,8 +58,10 @@ def fresh(settings: Settings) -> Memory:
 def to_document(memory: Memory) -> dict[str, Any]:
     """The memory as JSON can say it."""
     loads = Series.of(memory.worker_loads, len(memory.loads))
-    document: dict[str, Any] = encode(replace(memory, worker_loads={}, estimates=Estimates()))
+    document: dict[str, Any] = encode(
+        replace(memory, worker_loads={}, estimates=Estimates(), foresight=Foresight()))
     document["worker_loads"] = {"names": list(loads.names), "values": pack(loads.table)}
+    document["foresight"] = forecast.to_document(memory.foresight, loads.names)
     document["estimates"] = estimate.to_document(memory.estimates)
     return {"version": VERSION, **document}
 
@@ -74,12 +75,16 @@ def from_document(document: Mapping[str, Any]) -> Memory:
         raise StoreError(f"memory: {version!r} is no version")
     if version > VERSION:
         raise StoreError(f"memory: version {version} is newer than {VERSION}, the newest this balancer reads")
-    apart = ("version", "estimates", "worker_loads")
+    apart = {"version", "estimates", "worker_loads", "foresight"}
+    if version == 1:  # which kept forecasts as records; they are soon made anew
+        apart |= {"pending", "tracks"}
     fields = {name: value for name, value in document.items() if name not in apart}
     estimates = _estimates(document.get("estimates", {}))
     memory: Memory = decode(Memory, {**fields, "estimates": {}, "worker_loads": {}}, "memory")
     loads = _series(document.get("worker_loads", {}), len(memory.loads))
-    return _checked(replace(memory, worker_loads=loads), estimates)
+    foresight = forecast.from_document(document["foresight"], tuple(loads), "memory.foresight") \
+        if "foresight" in document else Foresight()
+    return _checked(replace(memory, worker_loads=loads, foresight=foresight), estimates)
 
 
 def _series(value: Any, length: int) -> Mapping[str, tuple[float | None, ...]]:

@@ -59,18 +59,6 @@ class Series(Mapping[str, tuple[float | None, ...]]):
             return self.table[:, places[0]:places[-1] + 1]
         return self.table[:, list(places)]
 
-    def present(self) -> Series:
-        """Those of the subjects that were seen the last time."""
-        return _of(np.isfinite(self.table[:, -1]), self.names, self.table)
-
-    def known(self, least: int) -> Series:
-        """Those of the subjects that were seen at `least` so many times."""
-        return _of(np.isfinite(self.table).sum(axis=1) >= least, self.names, self.table)
-
-    def led_by(self, name: str, values: Sequence[float]) -> Series:
-        """These series and, before them, one more."""
-        return Series((name, *self.names), np.concatenate([np.array([values], dtype=np.float64), self.table]))
-
     def rows(self) -> list[list[float | None]]:
         """Plain lists, in the order of `names`."""
         plain = self.table.astype(object)

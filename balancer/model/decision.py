@@ -201,7 +201,7 @@ class Decision:
     thresholds: Thresholds
     trend: WorkloadTrend
     forecasts: Sequence[Forecast] = ()
-    judged: tuple[JudgedForecast, ...] = ()
+    judged: Sequence[JudgedForecast] = ()
     accuracy: float | None = None
     imbalance: Imbalance | None = None
     orders: tuple[Order, ...] = ()

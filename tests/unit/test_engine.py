@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
 
-from balancer.decide import engine, forecast
-from balancer.decide.forecast import SYSTEM
+from balancer.decide import engine
+from balancer.decide.forecast import Foresight
+from balancer.decide.foreseen import SYSTEM
 from balancer.decide.memory import Memory, fresh, from_document, to_document
 from balancer.decide.situation import Situation, Strategy, Suggestions
 from balancer.decide.strategies.adaptive import Adaptive
@@ -117,7 +118,9 @@ def test_forecasts_are_judged_when_due_and_make_the_accuracy() -> None:
     assert decisions[8].accuracy is None
     assert decisions[-1].accuracy == pytest.approx(1.0)
     assert decisions[-1].judged[0].forecast.subject == SYSTEM
-    assert memory.tracks["cpu-0"].count == 3
+    track = memory.foresight.track("cpu-0")
+    assert track is not None
+    assert track.count == 3
 
 
 def test_prices_are_remembered_between_turns() -> None:
@@ -144,7 +147,7 @@ def test_switch_predictive_balancing() -> None:
     off = replace(LITERAL, enable_dynamic_thresholds=False, enable_predictive_balancing=False)
     memory, decisions = ticks(RAMP, off)
     assert all(not d.moves and not d.forecasts and not d.judged for d in decisions)
-    assert memory.pending == ()
+    assert memory.foresight == Foresight()
 
 
 def test_a_strategy_that_does_not_foresee_is_not_told() -> None:
@@ -243,7 +246,7 @@ def test_ten_thousand_workers_are_decided_upon() -> None:
     for one in there:
         memory, decision = engine.decide(memory, one, LITERAL, Adaptive(), ())
     assert len(decision.forecasts) == count + 1
-    assert len(memory.pending) == forecast.PENDING_LIMIT + 2  # the system's were made at two ticks
+    assert [batch.told.size for batch in memory.foresight.pending] == [count + 1] * 2  # and all are kept
 
 
 RUN_S = st.floats(-10, 1e6)

@@ -7,16 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.decide.detect import Alarm
-from balancer.decide.forecast import Pending, Track
+from balancer.decide.forecast import Batch, Foresight
+from balancer.decide.foreseen import METHODS, SYSTEM
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
 from balancer.decide.memory import Memory, fresh, from_document, to_document
+from balancer.decide.seasons import Seasons
+from balancer.decide.tracks import Tracks
 from balancer.errors import StoreError
-from balancer.model import HARDWARE_PROFILES, Forecast, SystemLoad, Thresholds
+from balancer.model import HARDWARE_PROFILES, SystemLoad, Thresholds
 from balancer.settings import Settings
 from tests.unit.fleets import known
 
@@ -25,17 +29,32 @@ TIMES = st.floats(0, 1e10)
 NAMES = st.text(min_size=1, max_size=8)
 
 
-def forecasts() -> st.SearchStrategy[Pending]:
-    told = st.builds(
-        Forecast, subject=NAMES, made_at=TIMES, due_at=TIMES, value=RATIOS, low=RATIOS, high=RATIOS,
-        confidence=RATIOS, method=st.sampled_from(["regression", "last"]),
+@st.composite
+def foresights(draw: st.DrawFn, workers: tuple[str, ...]) -> Foresight:
+    """What is kept of these workers, or of others."""
+    names = draw(st.sampled_from([(), (SYSTEM, *workers), (SYSTEM, "other@h")]))
+    sizes = {"m": len(METHODS), "n": len(names), "b": draw(st.integers(0, 3)) if names else 0}
+    dice = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def filled(kind: type[Any], **numbers: float) -> Any:
+        columns = {
+            name: dice.integers(0, column.places or 9, [sizes[axis] for axis in column.axes])
+            .astype(column.dtype) for name, column in kind.LAYOUT.items()}
+        return kind(**columns, **numbers)
+
+    return Foresight(
+        names=names, tracks=filled(Tracks), seasons=filled(Seasons, width_s=60.0, until=draw(TIMES)),
+        pending=tuple(filled(Batch, made_at=at, due_at=at + 180) for at in draw(st.lists(TIMES, max_size=3))),
     )
-    return st.builds(Pending, forecast=told, methods=st.dictionaries(NAMES, RATIOS, max_size=2), half=RATIOS)
 
 
 @st.composite
 def memories(draw: st.DrawFn) -> Memory:
     count = draw(st.integers(0, 5))
+    loads = draw(st.dictionaries(
+        NAMES, st.lists(st.one_of(st.none(), RATIOS), min_size=count, max_size=count).map(tuple),
+        max_size=3,
+    ))
     history = MoveHistory(
         profiles=draw(st.dictionaries(NAMES, st.builds(
             ProfileMoves, count=st.integers(0, 9), success=RATIOS, cost_s=st.one_of(st.none(), RATIOS),
@@ -53,15 +72,8 @@ def memories(draw: st.DrawFn) -> Memory:
             SystemLoad(at=30.0 * i, average=draw(RATIOS), deviation=0.1, imbalance=0.2, highest=draw(NAMES))
             for i in range(count)
         ),
-        worker_loads=draw(st.dictionaries(
-            NAMES, st.lists(st.one_of(st.none(), RATIOS), min_size=count, max_size=count).map(tuple),
-            max_size=3,
-        )),
-        pending=tuple(draw(st.lists(forecasts(), max_size=3))),
-        tracks=draw(st.dictionaries(NAMES, st.builds(
-            Track, count=st.integers(0, 9), accuracy=RATIOS, reach=RATIOS,
-            errors=st.dictionaries(NAMES, RATIOS, max_size=2),
-        ), max_size=3)),
+        worker_loads=loads,
+        foresight=draw(foresights(tuple(loads))),
         alarm=draw(st.builds(Alarm, bad=st.integers(0, 9), good=st.integers(0, 9), on=st.booleans())),
         estimates=known(draw(st.dictionaries(
             NAMES, st.dictionaries(NAMES, st.floats(1e-3, 1e3), max_size=2), max_size=2,
@@ -75,7 +87,7 @@ def memories(draw: st.DrawFn) -> Memory:
 @given(memories())
 def test_there_and_back(memory: Memory) -> None:
     document = json.loads(json.dumps(to_document(memory), allow_nan=False))
-    assert document["version"] == 1
+    assert document["version"] == 2
     assert from_document(document) == memory
 
 
@@ -89,18 +101,21 @@ def test_fresh_memory_has_the_operators_thresholds_and_the_seeds_table() -> None
 def full() -> dict[str, Any]:
     load = SystemLoad(at=1.0, average=0.5, deviation=0, imbalance=0)
     learned = known({"p": {"cpu": 1.0}})
-    memory = replace(fresh(Settings()), loads=(load,), worker_loads={"w": (0.5,)}, estimates=learned)
+    foresight = Foresight().of((SYSTEM, "w"))
+    batch = Batch.of_nobody({"m": len(METHODS), "n": 2})
+    memory = replace(fresh(Settings()), loads=(load,), worker_loads={"w": (0.5,)}, estimates=learned,
+                     foresight=replace(foresight, pending=(batch,)))
     document: dict[str, Any] = json.loads(json.dumps(to_document(memory)))
     return document
 
 
 BROKEN: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("no version", lambda d: d.pop("version"), "no version"),
-    ("newer", lambda d: d.update(version=2), "version 2 is newer than 1"),
+    ("newer", lambda d: d.update(version=3), "version 3 is newer than 2"),
     ("strange version", lambda d: d.update(version="1"), "no version"),
     ("zero version", lambda d: d.update(version=0), "no version"),
     ("unknown field", lambda d: d.update(colour="red"), "unknown field 'colour'"),
-    ("a list for an object", lambda d: d.update(tracks=[]), "memory.tracks: an object"),
+    ("a list for an object", lambda d: d.update(prices=[]), "memory.prices: an object"),
     ("an object for a list", lambda d: d.update(loads={}), "memory.loads: a list"),
     ("text for a number", lambda d: d["loads"][0].update(average="half"), r"memory.loads\[0\].average"),
     ("NaN", lambda d: d["loads"][0].update(average=float("nan")), "a finite number"),
@@ -112,6 +127,13 @@ BROKEN: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("missing kind", lambda d: d["profiles"].pop("qnn"), "qnn is missing"),
     ("estimates", lambda d: d.update(estimates=5), "memory.estimates"),
     ("estimate of nothing", lambda d: d["estimates"].update(pairs=[["p", "cpu", {}]]), "missing"),
+    ("forecasts", lambda d: d.update(foresight=5), "memory.foresight: an object"),
+    ("batches", lambda d: d["foresight"].update(pending=5), "memory.foresight.pending: a list"),
+    ("half a batch", lambda d: d["foresight"]["pending"][0].pop("told"), r"pending\[0\]: an object of"),
+    ("a batch of others", lambda d: d["foresight"]["pending"][0].update(told=""), r"pending\[0\].told"),
+    ("no such method", lambda d: d["foresight"]["pending"][0].update(told="CQk="), "places from 0 to 3"),
+    ("text for a time", lambda d: d["foresight"]["seasons"].update(until="now"), "seasons.until: a finite"),
+    ("names of nobody", lambda d: d["foresight"].update(names=[5]), "foresight.names: a list of names"),
     ("number for text", lambda d: d.update(cursor=5), "memory.cursor: a str"),
 ]
 
@@ -127,10 +149,24 @@ def test_what_is_broken_is_refused_with_its_place(
         from_document(document)
 
 
+def test_the_first_versions_forecasts_are_made_anew() -> None:
+    document = full()
+    del document["foresight"]
+    memory = from_document({**document, "version": 1, "pending": [{"half": 0.1}], "tracks": {"w": {}}})
+    assert memory.foresight == Foresight()
+    assert memory.loads[0].average == 0.5
+
+
+def test_forecasts_by_other_methods_are_forgotten() -> None:
+    document = full()
+    document["foresight"]["methods"] = ["oracle"]
+    assert from_document(document).foresight == Foresight()
+
+
 def test_records_out_of_order_are_refused() -> None:
     document = full()
     document["loads"].append({**document["loads"][0], "at": 0.0})
-    document["worker_loads"] = {}
+    document |= {"worker_loads": {}, "foresight": {}}
     with pytest.raises(StoreError, match="order of time"):
         from_document(document)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from balancer.decide import engine
-from balancer.decide.forecast import SYSTEM
+from balancer.decide.foreseen import SYSTEM
 from balancer.decide.history import MoveHistory, TaskMoves
 from balancer.decide.learn import learn_migrations
 from balancer.decide.load import utilisation
