@@ -6,7 +6,7 @@ A formula over ten thousand workers is then one of numpy. Made by `engine` once 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.decide.estimate import Estimates
-from balancer.model import Fleet, Hardware, HeldTask, Needs
+from balancer.decide.kept import kept
+from balancer.model import Fleet, Hardware, HeldTask, Needs, TaskProfile
 from balancer.model.table import READING_FIELDS, Roster, WorkerTable
 from balancer.routing import HOT_CELSIUS, can_run
 
@@ -80,18 +81,15 @@ def columns(fleet: Fleet, estimates: Estimates) -> Columns:
     """The fleet's workers as what decides about them, with their speeds by `estimates`."""
     workers = WorkerTable.of(fleet.workers)
     roster, holdings, numbers = workers.roster, workers.holdings, workers.numbers
-    classes = tuple(sorted({hardware.hardware_class for hardware in roster.unlike}))
-    column = {name: i for i, name in enumerate(classes)}
-    kinds = _kinds(roster.unlike, classes)
+    sorts = sorts_of(roster)
     busy = np.maximum(holdings.ran, numbers.busy)
     told = (np.minimum(roster.slots, busy) <= holdings.ran) & (holdings.ran <= roster.slots)
-    of_device = np.array([column[hardware.hardware_class] for hardware in roster.unlike], dtype=np.intp)
     return Columns(
-        classes=classes,
-        kinds=kinds,
-        able=_able(fleet, classes, kinds),
-        place=of_device[roster.which],
-        speed=_speeds(roster, estimates),
+        classes=sorts.classes,
+        kinds=sorts.kinds,
+        able=_able(tuple(lane.profile for lane in fleet.lanes), roster),
+        place=sorts.place,
+        speed=_speeds(roster, estimates.worker_class, estimates.worker_speed),
         slots=roster.slots,
         busy=busy,
         ok=holdings.ok,
@@ -99,6 +97,24 @@ def columns(fleet: Fleet, estimates: Estimates) -> Columns:
         plain=told & (holdings.reserved == 0),
         runs=_runs(fleet, workers),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sorts:
+    """The classes of a roster, their unlike devices and each worker's place, as in `Columns`."""
+
+    classes: tuple[str, ...]
+    kinds: tuple[tuple[Hardware, ...], ...]
+    place: Places
+
+
+@kept
+def sorts_of(roster: Roster) -> Sorts:
+    """The classes that are there; a roster lasts for many turns."""
+    classes = tuple(sorted({hardware.hardware_class for hardware in roster.unlike}))
+    column = {name: i for i, name in enumerate(classes)}
+    of_device = np.array([column[hardware.hardware_class] for hardware in roster.unlike], dtype=np.intp)
+    return Sorts(classes=classes, kinds=_kinds(roster.unlike, classes), place=of_device[roster.which])
 
 
 def _kinds(unlike: Iterable[Hardware], classes: Sequence[str]) -> tuple[tuple[Hardware, ...], ...]:
@@ -132,9 +148,11 @@ def _runs(fleet: Fleet, workers: WorkerTable) -> Runs:
     )
 
 
-def _speeds(roster: Roster, estimates: Estimates) -> Floats:
-    """Each worker's speed relative to its class (W,), as `estimate.speed_of` tells it."""
-    known, learned, names = estimates.worker_class, estimates.worker_speed, roster.names
+@kept
+def _speeds(roster: Roster, known: Mapping[str, str], learned: Mapping[str, float]) -> Floats:
+    """Each worker's speed relative to its class (W,), as `estimate.speed_of` tells it: `learned` where its
+    class is `known` to be what it is."""
+    names = roster.names
     if not known:
         return np.ones(len(names))
     speed = np.fromiter(map(learned.get, names, repeat(1.0)), dtype=np.float64, count=len(names))
@@ -145,18 +163,21 @@ def _speeds(roster: Roster, estimates: Estimates) -> Floats:
     return np.where(np.array(same, dtype=np.bool_), speed, 1.0)
 
 
-def _able(fleet: Fleet, classes: Sequence[str], kinds: Sequence[Sequence[Hardware]]) -> Flags:
-    """Which classes have a worker that can ever run which lane: (lanes, classes)."""
+@kept
+def _able(profiles: tuple[TaskProfile, ...], roster: Roster) -> Flags:
+    """Which classes have a worker that can ever run which lane's profile: (lanes, classes)."""
     answers: dict[Needs, list[bool]] = {}
-    for lane in fleet.lanes:
-        needs = lane.profile.needs
+    sorts = sorts_of(roster)
+    for profile in profiles:
+        needs = profile.needs
         if needs not in answers:
-            wanted = [w for name in needs.affinity if (w := fleet.worker(name)) is not None]
+            wanted = [(name, roster.unlike[roster.which[roster.places[name]]])
+                      for name in needs.affinity if name in roster.places]
             answers[needs] = [
-                any(can_run(kind, needs) for kind in sorts)
-                or any(w.hardware.hardware_class == name and can_run(w.hardware, needs, worker=w.name)
-                       for w in wanted)
-                for name, sorts in zip(classes, kinds, strict=True)
+                any(can_run(kind, needs) for kind in kinds)
+                or any(device.hardware_class == name and can_run(device, needs, worker=worker)
+                       for worker, device in wanted)
+                for name, kinds in zip(sorts.classes, sorts.kinds, strict=True)
             ]
-    return np.array([answers[n.profile.needs] for n in fleet.lanes], dtype=np.bool_).reshape(
-        len(fleet.lanes), len(classes))
+    return np.array([answers[profile.needs] for profile in profiles], dtype=np.bool_).reshape(
+        len(profiles), len(sorts.classes))

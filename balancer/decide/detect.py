@@ -88,20 +88,20 @@ def _imbalance(
     score = float(loads.shares[above].max() - loads.shares[below].min())
     if score <= least:
         return None
+    ranks = workers.roster.ranks
     return Imbalance(
         kind=kind,
         score=score,
-        overloaded=_ranked(loads, above, -1.0),
-        underloaded=_ranked(loads, below, 1.0),
+        overloaded=_ranked(loads, above, -1.0, ranks[places[above]]),
+        underloaded=_ranked(loads, below, 1.0, ranks[places[below]]),
     )
 
 
-def _ranked(loads: Utilisations, places: NDArray[np.intp], sign: float) -> tuple[str, ...]:
-    """The names at `places` by sign · value, and by name where that is the same."""
+def _ranked(loads: Utilisations, places: NDArray[np.intp], sign: float,
+            ranks: NDArray[np.intp]) -> tuple[str, ...]:
+    """The names at `places` by sign · value, and by `ranks`, those of the names, where that is the same."""
     names = loads.names
-    by_name = np.array(sorted(places.tolist(), key=names.__getitem__), dtype=np.intp)
-    by_value = by_name[np.argsort(sign * loads.shares[by_name], kind="stable")]
-    return tuple([names[i] for i in by_value.tolist()])
+    return tuple([names[i] for i in places[np.lexsort((ranks, sign * loads.shares[places]))].tolist()])
 
 
 def _places(loads: Utilisations, workers: WorkerTable) -> NDArray[np.intp]:

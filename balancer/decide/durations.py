@@ -6,16 +6,19 @@ the fleet's columns and the estimates, read by `order`, `slots`, `progress`, `re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from balancer.decide.columns import Columns, Floats, Runs, columns
-from balancer.decide.estimate import seconds
+from balancer.decide.estimate import Estimates, seconds
+from balancer.decide.kept import kept
 from balancer.decide.pairs import Pairs, pairs_of, seconds_by_class
 from balancer.decide.situation import Situation
 from balancer.decide.slots import OVERDUE, PROGRESS_HALF
-from balancer.model import TaskProfile
+from balancer.model import Fleet, HardwareProfile, TaskProfile
+from balancer.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,14 +37,28 @@ class Durations:
 def durations(situation: Situation) -> Durations:
     """All of it, by the situation's estimates."""
     seen = seen_of(situation)
-    one, runs = per_class(situation, seen), seen.runs
-    rate = _rates(situation, seen, one)
+    return durations_by(seen, pairs_in(situation, seen), situation.fleet, situation.estimates,
+                      situation.settings, situation.profiles)
+
+
+@kept
+def durations_by(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, settings: Settings,
+                 kinds: Mapping[str, HardwareProfile]) -> Durations:
+    """The same of what a situation holds, by the hardware profiles `kinds`."""
+    hardware = tuple(each[0] for each in seen.kinds)
+    one = seconds_by_class(pairs, estimates, profiles_of(fleet), hardware, settings, kinds)
+    runs, rate = seen.runs, _rates(seen, one, estimates, settings, kinds)
     sized = np.where((runs.size > 0) & np.isfinite(runs.size), runs.size, 1.0)
     with np.errstate(all="ignore"):
         expected = rate * sized / seen.speed[runs.worker]
         whole = _paced(runs, expected)
-        left = _left(runs, situation.fleet.at, whole)
+        left = _left(runs, fleet.at, whole)
     return Durations(seen=seen, one=one, expected=expected, whole=whole, left=left)
+
+
+def profiles_of(fleet: Fleet) -> tuple[TaskProfile, ...]:
+    """The profile of each lane."""
+    return tuple([lane.profile for lane in fleet.lanes])
 
 
 def seen_of(situation: Situation) -> Columns:
@@ -51,15 +68,15 @@ def seen_of(situation: Situation) -> Columns:
 
 def pairs_in(situation: Situation, seen: Columns) -> Pairs:
     """The pairs that ran, made here where the situation does not carry them."""
-    return situation.pairs or pairs_of(situation.estimates.pairs, situation.fleet.lanes, seen.classes)
+    return situation.pairs or pairs_of(situation.estimates.pairs, profiles_of(situation.fleet), seen.classes)
 
 
 def per_class(situation: Situation, seen: Columns) -> Floats:
     """Seconds of size 1 of each lane's profile on a typical worker of each class, able or not:
     (lanes, classes)."""
     return seconds_by_class(
-        pairs_in(situation, seen), situation.estimates, situation.fleet.lanes,
-        [kinds[0] for kinds in seen.kinds], situation.settings, situation.profiles)
+        pairs_in(situation, seen), situation.estimates, profiles_of(situation.fleet),
+        tuple(kinds[0] for kinds in seen.kinds), situation.settings, situation.profiles)
 
 
 def per_lane(situation: Situation, seen: Columns, one: Floats) -> Floats:
@@ -70,7 +87,8 @@ def per_lane(situation: Situation, seen: Columns, one: Floats) -> Floats:
     return np.where(seen.able, one * sized[:, None], np.inf)
 
 
-def _rates(situation: Situation, seen: Columns, one: Floats) -> Floats:
+def _rates(seen: Columns, one: Floats, estimates: Estimates, settings: Settings,
+           kinds: Mapping[str, HardwareProfile]) -> Floats:
     """Seconds of size 1 of each running task's profile on its worker's class (R,)."""
     runs, place = seen.runs, seen.place[seen.runs.worker]
     rate = one[runs.lane, place] if one.size else np.zeros(runs.lane.size)
@@ -78,8 +96,8 @@ def _rates(situation: Situation, seen: Columns, one: Floats) -> Floats:
     for i in np.flatnonzero(runs.lane < 0).tolist():
         pair = runs.tasks[i].profile, int(place[i])
         if pair not in unknown:
-            unknown[pair] = seconds(situation.estimates, TaskProfile(name=pair[0], task=""),
-                                    seen.kinds[pair[1]][0], situation.settings, situation.profiles)
+            unknown[pair] = seconds(estimates, TaskProfile(name=pair[0], task=""), seen.kinds[pair[1]][0],
+                                    settings, kinds)
         rate[i] = unknown[pair]
     return rate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from balancer.decide.durations import seen_of
 from balancer.decide.order import admits
 from balancer.decide.pull import drain_s
 from balancer.decide.situation import Situation
-from balancer.model import Fleet, Needs, Order, Worker
+from balancer.model import Fleet, Hardware, Needs, Order, Worker
 from balancer.model.offers import Offers
 from balancer.routing import can_run, class_queue, direct_queue, is_direct_queue, strike_reason
 
@@ -21,46 +22,78 @@ def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
     """Idle slots, by name, of the workers that have nothing better to do: no lane they would take from by the
     orders `made`, nothing in their own queues, and no move on its way to them. Others are not named."""
     fleet, seen = situation.fleet, seen_of(situation)
-    alike: dict[Needs, Needs] = {}
-    needs = {lane.queue: alike.setdefault(lane.profile.needs, lane.profile.needs) for lane in fleet.lanes}
-    work = {order.hardware_class: Wanted(order, fleet, needs) for order in made}
+    workers = seen.runs.workers
+    roster, direct = workers.roster, _direct(fleet)
     booked = Counter(move.target for move in situation.in_flight)
-    direct = {queue: n for queue, n in fleet.queues.items() if n and is_direct_queue(queue)}
-    shared = [fleet.queues.get(class_queue(name), 0) for name in seen.classes]
+    shared = np.array([fleet.queues.get(class_queue(name), 0) for name in seen.classes], dtype=np.float64)
     idle = {}
-    for i in np.flatnonzero(seen.ok & (seen.slots > seen.busy)).tolist():
-        worker = fleet.workers[i]
-        own = shared[seen.place[i]] + (direct.get(direct_queue(worker.name), 0) if direct else 0)
-        free = worker.idle_slots - own - booked[worker.name]
-        if free > 0 and not work[worker.hardware.hardware_class].by(worker):
-            idle[worker.name] = free
+    spare = seen.slots - seen.busy - workers.holdings.reserved
+    spare = np.where(seen.ok, spare - (shared[seen.place] if shared.size else 0.0), 0.0)
+    work = _wanted(fleet, made) if (spare > 0).any() else {}
+    for i in np.flatnonzero(spare > 0).tolist():
+        name, device = roster.names[i], roster.unlike[roster.which[i]]
+        free = int(spare[i]) - booked[name] - (direct.get(direct_queue(name), 0) if direct else 0)
+        if free <= 0:
+            continue
+        wants = work[device.hardware_class].by(device, name)
+        if not (wants.anything and not seen.hot[i]) and not wants.now(workers[i]):
+            idle[name] = free
     return idle
 
 
-class Wanted:
-    """The lanes with work that workers of one class would take from, by its order. Of `needs` by queue those
-    that are equal are one object."""
+def _direct(fleet: Fleet) -> dict[str, int]:
+    """What lies in direct queues, by queue."""
+    return {queue: n for queue, n in fleet.queues.items() if n and is_direct_queue(queue)}
 
-    def __init__(self, order: Order, fleet: Fleet, needs: Mapping[str, Needs]) -> None:
-        waiting = {lane.queue: lane.waiting for lane in fleet.lanes}
+
+def _wanted(fleet: Fleet, made: Iterable[Order]) -> dict[str, Wanted]:
+    """What each class would take, by its order."""
+    alike: dict[Needs, Needs] = {}
+    needs = {lane.queue: alike.setdefault(lane.profile.needs, lane.profile.needs)
+             for lane in fleet.lanes if lane.waiting > 0}
+    waiting = {lane.queue: lane.waiting for lane in fleet.lanes}
+    return {order.hardware_class: Wanted(
+        order, needs, order.backlog_s if order.at == fleet.at else drain_s(order, waiting)) for order in made}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wants:
+    """What the tasks need that one sort of workers would take; `anything`: some of them nothing that may be
+    short at this moment."""
+
+    needs: tuple[Needs, ...]
+    anything: bool
+
+    def now(self, worker: Worker) -> bool:
+        """Whether there is such a task for this worker now."""
+        return any((not needs.affinity or can_run(worker.hardware, needs, worker=worker.name))
+                   and strike_reason(worker.reading, needs) is None for needs in self.needs)
+
+
+class Wanted:
+    """The lanes with work that workers of one class would take from, by its order. `needs` by queue are those
+    of lanes with work, equal ones one object."""
+
+    def __init__(self, order: Order, needs: Mapping[str, Needs], drain: float) -> None:
         self._order = order
         self._offers = Offers.of(order.offers)
-        self._waiting = np.array([waiting.get(queue, 0) > 0 for queue in self._offers.queues], dtype=np.bool_)
-        self._needs = [needs[queue] for queue in self._offers.queues]
-        self._drain_s = drain_s(order, waiting)
-        self._kept: dict[tuple[object, ...], list[Needs]] = {}
+        self._needs = needs
+        self._drain_s = drain
+        self._kept: dict[tuple[object, ...], Wants] = {}
 
-    def by(self, worker: Worker) -> bool:
-        """Whether there is such a lane for this worker now."""
-        return any((not needs.affinity or can_run(worker.hardware, needs, worker=worker.name))
-                   and strike_reason(worker.reading, needs) is None for needs in self._fit(worker))
-
-    def _fit(self, worker: Worker) -> list[Needs]:
-        """What the tasks need that workers like this one may take, affinity aside; found once a sort."""
-        speed = self._order.speeds.get(worker.name, 1.0)
-        sort = (*fitness(worker.hardware), speed)
+    def by(self, hardware: Hardware, name: str) -> Wants:
+        """What the worker of this name would take; found once a sort of workers."""
+        speed = self._order.speeds.get(name, 1.0)
+        sort = (*fitness(hardware), speed)
         if sort not in self._kept:
-            taken = self._waiting & admits(self._order, self._offers, self._drain_s, speed)
-            unlike = {id(self._needs[i]): self._needs[i] for i in np.flatnonzero(taken).tolist()}
-            self._kept[sort] = [n for n in unlike.values() if n.affinity or can_run(worker.hardware, n)]
+            self._kept[sort] = self._found(hardware, speed)
         return self._kept[sort]
+
+    def _found(self, hardware: Hardware, speed: float) -> Wants:
+        queues = self._offers.queues
+        taken = np.flatnonzero(admits(self._order, self._offers, self._drain_s, speed)).tolist()
+        found = [self._needs[queues[i]] for i in taken if queues[i] in self._needs]
+        unlike = {id(needs): needs for needs in found}
+        fit = tuple(n for n in unlike.values() if n.affinity or can_run(hardware, n))
+        easy = any(n.gpu_memory_bytes is None and n.memory_bytes is None and not n.affinity for n in fit)
+        return Wants(needs=fit, anything=easy)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.model import Fleet, SystemLoad, Worker
-from balancer.model.table import READING_FIELDS, WorkerTable
+from balancer.model.table import READING_FIELDS, Roster, WorkerTable
 
 #: Columns of a fleet's readings that are dimensions of load.
 MEASURED: Final = [READING_FIELDS.index(name) for name in ("cpu", "memory", "gpu", "gpu_memory")]
@@ -40,14 +40,15 @@ def utilisation(worker: Worker) -> float | None:
 class Utilisations(Mapping[str, float]):
     """Utilisation by worker name: `names`, and `shares` (W,) in which NaN is a worker without one."""
 
-    __slots__ = ("_places", "known", "names", "shares")
+    __slots__ = ("_places", "_roster", "known", "names", "shares")
 
     def __init__(self, names: tuple[str, ...], shares: NDArray[np.float64],
-                 places: Mapping[str, int] | None = None) -> None:
+                 roster: Roster | None = None) -> None:
         self.names = names
         self.shares = shares
         self.known = np.isfinite(shares)
-        self._places = places
+        self._roster = roster
+        self._places = None if roster is None else roster.places
 
     @classmethod
     def of(cls, values: Mapping[str, float]) -> Utilisations:
@@ -63,6 +64,15 @@ class Utilisations(Mapping[str, float]):
         if not self.known[place]:
             raise KeyError(name)
         return float(self.shares[place])
+
+    def by_name(self, share: float) -> list[str]:
+        """The first and the last name of those with exactly this share."""
+        places = np.flatnonzero(self.shares == share)
+        if self._roster is None:
+            names = [self.names[i] for i in places.tolist()]
+            return [min(names), max(names)]
+        ranks = self._roster.ranks[places]
+        return [self.names[places[i]] for i in (int(ranks.argmin()), int(ranks.argmax()))]
 
     def __iter__(self) -> Iterator[str]:
         return compress(self.names, self.known.tolist())
@@ -81,8 +91,7 @@ def utilisations(fleet: Fleet) -> Utilisations:
                         np.nan)
     values = np.column_stack([numbers.readings[:, MEASURED], held])
     greatest = np.where(np.isfinite(values), values, -1.0).max(axis=1, initial=-1.0)
-    return Utilisations(roster.names, np.where(greatest >= 0, np.minimum(1.0, greatest), np.nan),
-                        roster.places)
+    return Utilisations(roster.names, np.where(greatest >= 0, np.minimum(1.0, greatest), np.nan), roster)
 
 
 def is_over(worker: Worker, high: float) -> bool:
@@ -106,14 +115,13 @@ def system_load(at: float, values: Mapping[str, float]) -> SystemLoad:
     known = loads.shares[loads.known]
     if not known.size:
         return SystemLoad(at=at, average=0.0, deviation=0.0, imbalance=0.0)
-    average = math.fsum(known.tolist()) / known.size
-    variance = math.fsum(((known - average) ** 2).tolist()) / known.size
+    average, deviation = float(known.mean()), float(known.std())
     most, least = float(known.max()), float(known.min())
     return SystemLoad(
         at=at,
         average=average,
-        deviation=math.sqrt(variance),
+        deviation=deviation,
         imbalance=most - least,
-        highest=max(loads.names[i] for i in np.flatnonzero(loads.shares == most).tolist()),
-        lowest=min(loads.names[i] for i in np.flatnonzero(loads.shares == least).tolist()),
+        highest=loads.by_name(most)[1],
+        lowest=loads.by_name(least)[0],
     )

@@ -102,7 +102,8 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     settings, known = situation.settings, durations(situation)
     state = market(situation, known)
     plain = not settings.enable_hardware_specific_strategies
-    values = {lane.queue: v for lane, v in zip(state.lanes, state.prices.value.tolist(), strict=True)}
+    values = MappingProxyType(
+        {lane.queue: v for lane, v in zip(state.lanes, state.prices.value.tolist(), strict=True)})
     backlog = {lane.queue: max(0, lane.waiting) for lane in state.lanes}
     committed_s = float(state.prices.price @ np.array([each.committed_s for each in state.slots]))
     first, left = starving(state, situation), forsaken(state, situation)
@@ -113,7 +114,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
         rows, offers = _offers(state, h, shelf)
         order = Order(
             hardware_class=name, at=situation.fleet.at, offers=offers,
-            values=MappingProxyType(values), price=float(state.prices.price[h]),
+            values=values, price=float(state.prices.price[h]),
             committed_s=committed_s, backlog_s=backlog_s,
             speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
         )

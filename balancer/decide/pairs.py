@@ -7,7 +7,7 @@ the `Situation`; `durations` and `progress` read it. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ from balancer.decide.estimate import (
     Estimates,
     row_seconds,
 )
-from balancer.model import Hardware, HardwareProfile, Lane, Needs
+from balancer.decide.kept import kept
+from balancer.model import Hardware, HardwareProfile, Needs, TaskProfile
 from balancer.routing import preference
 from balancer.settings import Settings
 
@@ -34,12 +35,13 @@ Places = NDArray[np.intp]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairs:
     """What ran: of each pair (N,) the place of its profile among `profiles` and of its class among `classes`,
-    its seconds and runs. The first `classes` are those of the fleet; `lane` (L,) is the place of each lane's
-    profile."""
+    its seconds and runs. The first `classes` are those of the fleet, the first `profiles` those of its lanes:
+    `lane` (L,) is the place of each lane's, `at` (those profiles, classes) each pair's place, −1 for none."""
 
     profiles: Sequence[str]
     classes: Sequence[str]
     lane: Places
+    at: Places
     profile: Places
     place: Places
     seconds: Floats
@@ -47,41 +49,70 @@ class Pairs:
 
     def by_lane(self, values: Floats, absent: float) -> Floats:
         """`values` (lanes, classes), `absent` for what never ran."""
-        table = np.full((len(self.profiles), len(self.classes)), absent)
-        table[self.profile, self.place] = values
+        table: Floats = np.append(values, absent)[self.at]
         return table[self.lane]
 
+    def but(self, profile: Places, place: Places, seconds: Floats, count: Floats) -> Pairs:
+        """The same with these numbers for these pairs (M,), each of a lane's profile and each once."""
+        found, at = self.at[profile, place], self.at.copy()
+        new = found < 0
+        at[profile[new], place[new]] = np.arange(self.seconds.size, self.seconds.size + new.sum())
+        all_seconds, counts = np.append(self.seconds, seconds[new]), np.append(self.count, count[new])
+        all_seconds[found[~new]], counts[found[~new]] = seconds[~new], count[~new]
+        return replace(
+            self, at=at, seconds=all_seconds, count=counts, profile=np.append(self.profile, profile[new]),
+            place=np.append(self.place, place[new]))
 
-def pairs_of(known: Mapping[tuple[str, str], Estimate], lanes: Sequence[Lane],
-             classes: Sequence[str]) -> Pairs:
-    """The estimates of pairs as columns; pairs of profiles that have no lane come last."""
+
+@kept
+def pairs_of(known: Mapping[tuple[str, str], Estimate], profiles: tuple[TaskProfile, ...],
+             classes: tuple[str, ...]) -> Pairs:
+    """The estimates of pairs as columns, for lanes of these `profiles` and a fleet of these `classes`."""
     row: dict[str, int] = {}
-    lane = [row.setdefault(each.profile.name, len(row)) for each in lanes]
-    column = {name: i for i, name in enumerate(classes)}
-    profile = [row.setdefault(name, len(row)) for name, _ in known]
-    place = [column.setdefault(name, len(column)) for _, name in known]
+    lane = [row.setdefault(each.name, len(row)) for each in profiles]
+    with_lane, column = len(row), {name: i for i, name in enumerate(classes)}
+    names, kinds = zip(*known, strict=True) if known else ((), ())
+    profile, place = _places(names, row), _places(kinds, column)
+    at = np.full((with_lane, len(column)), -1, dtype=np.intp)
+    theirs = np.flatnonzero(profile < with_lane)
+    at[profile[theirs], place[theirs]] = theirs
     return Pairs(
-        profiles=tuple(row), classes=tuple(column), lane=np.array(lane, dtype=np.intp),
-        profile=np.array(profile, dtype=np.intp), place=np.array(place, dtype=np.intp),
+        profiles=tuple(row), classes=tuple(column), lane=np.array(lane, dtype=np.intp), at=at,
+        profile=profile, place=place,
         seconds=np.array([e.seconds for e in known.values()], dtype=np.float64),
         count=np.array([e.count for e in known.values()], dtype=np.float64),
     )
 
 
-def seconds_by_class(pairs: Pairs, estimates: Estimates, lanes: Sequence[Lane], hardware: Sequence[Hardware],
-                     settings: Settings, profiles: Mapping[str, HardwareProfile]) -> Floats:
-    """`estimate.seconds` of each lane's profile on each of `hardware`, one of each class of the fleet:
-    (lanes, classes)."""
+def _places(names: Sequence[str], places: dict[str, int]) -> Places:
+    """Where each name is in `places`; new ones get the next."""
+    for name in dict.fromkeys(names):
+        places.setdefault(name, len(places))
+    return np.array(list(map(places.__getitem__, names)), dtype=np.intp)
+
+
+def seconds_by_class(pairs: Pairs, estimates: Estimates, profiles: tuple[TaskProfile, ...],
+                     hardware: tuple[Hardware, ...], settings: Settings,
+                     kinds: Mapping[str, HardwareProfile]) -> Floats:
+    """`estimate.seconds` of each lane's profile on each of `hardware`, one of each class of the fleet, by the
+    hardware profiles `kinds`: (lanes, classes)."""
     ran = pairs.by_lane(pairs.seconds, np.nan)
     answer = ran[:, :len(hardware)]
     if np.isnan(answer).any():
         typical = _elsewhere(pairs, estimates, ran)
-        answer = np.where(np.isnan(answer), _guesses(estimates, lanes, hardware, typical, profiles), answer)
+        guess = typical[:, None] / _speeds(estimates, hardware, kinds) * _steps(profiles, hardware)
+        answer = np.where(np.isnan(answer), guess, answer)
     answer = np.clip(answer, SHORTEST_S, LONGEST_S)
-    for row, lane in enumerate(lanes):
-        if lane.profile.expected_s or lane.profile.name in settings.hints:
-            answer[row] = row_seconds(estimates, lane.profile, hardware, settings, profiles)
+    for row in _hinted(profiles, settings):
+        answer[row] = row_seconds(estimates, profiles[row], hardware, settings, kinds)
     return answer
+
+
+@kept
+def _hinted(profiles: tuple[TaskProfile, ...], settings: Settings) -> list[int]:
+    """The lanes whose durations somebody has given a hint of."""
+    return [row for row, profile in enumerate(profiles)
+            if profile.expected_s or profile.name in settings.hints]
 
 
 def _elsewhere(pairs: Pairs, estimates: Estimates, ran: Floats) -> Floats:
@@ -95,16 +126,21 @@ def _elsewhere(pairs: Pairs, estimates: Estimates, ran: Floats) -> Floats:
     return np.where(total > 0, mean, estimates.typical_s or DEFAULT_S)
 
 
-def _guesses(estimates: Estimates, lanes: Sequence[Lane], hardware: Sequence[Hardware], typical: Floats,
-             profiles: Mapping[str, HardwareProfile]) -> Floats:
-    """What a pair that never ran is guessed to take (lanes, classes)."""
+def _speeds(estimates: Estimates, hardware: Sequence[Hardware],
+            kinds: Mapping[str, HardwareProfile]) -> Floats:
+    """How fast each class is, a CPU about 1 (classes,)."""
     names = [one.hardware_class for one in hardware]
-    speed = np.array([estimates.class_speed.get(name) or table_speed(name, profiles) for name in names],
-                     dtype=np.float64)
+    return np.array([estimates.class_speed.get(name) or table_speed(name, kinds) for name in names],
+                    dtype=np.float64)
+
+
+@kept
+def _steps(profiles: tuple[TaskProfile, ...], hardware: tuple[Hardware, ...]) -> Floats:
+    """By what factor a pair that never ran is guessed longer for the author's preference (lanes, classes)."""
     steps: dict[Needs, list[float]] = {}
-    for lane in lanes:
-        needs = lane.profile.needs
+    for profile in profiles:
+        needs = profile.needs
         if needs not in steps:
             steps[needs] = [PREFERENCE_STEP ** preference(one, needs) for one in hardware]
-    step = np.array([steps[lane.profile.needs] for lane in lanes], dtype=np.float64)
-    return typical[:, None] / speed * step.reshape(len(lanes), len(hardware))
+    step = np.array([steps[profile.needs] for profile in profiles], dtype=np.float64)
+    return step.reshape(len(profiles), len(hardware))

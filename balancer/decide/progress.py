@@ -6,19 +6,22 @@ From a cold start the slowest pairs end last, so waiting for ends would teach th
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
 from balancer.decide.class_speed import fitted
-from balancer.decide.columns import Columns, Floats
-from balancer.decide.durations import durations, pairs_in, seen_of
-from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate
-from balancer.decide.pairs import Pairs, pairs_of
+from balancer.decide.columns import Columns, Floats, Places
+from balancer.decide.durations import Durations, durations_by, pairs_in, seen_of
+from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate, Estimates
+from balancer.decide.kept import kept
+from balancer.decide.pairs import Pairs
 from balancer.decide.situation import Situation
+from balancer.model import Fleet, HardwareProfile
+from balancer.settings import Settings
 
 #: Finished runs from which on a pair is left alone.
 RUNS_KNOWN: Final = 3
@@ -29,58 +32,77 @@ LEAST_SHARE: Final = 0.01
 #: A task that runs longer than was guessed, and tells nothing, is guessed to be so far along.
 HALF_DONE: Final = 0.5
 
-Pair = tuple[str, str]
-
 
 def with_progress(situation: Situation) -> Situation:
     """The situation with estimates for young pairs that also count the tasks that run now, one run each."""
     seen = seen_of(situation)
     known = pairs_in(situation, seen)
-    situation = replace(situation, columns=seen, pairs=known)
-    paces = _paces(situation, seen, known)
-    if not paces:
-        return situation
-    estimates = dict(situation.estimates.pairs)
-    for pair, (logs, runs) in paces.items():
-        old = estimates.get(pair)
-        runs += old.count if old else 0
-        total = logs + (old.count * math.log(old.seconds) if old else 0.0)
-        estimates[pair] = Estimate(seconds=math.exp(total / runs), count=runs)
-    known = pairs_of(estimates, situation.fleet.lanes, seen.classes)
+    found = _progressed(seen, known, situation.fleet, situation.estimates, situation.settings,
+                        situation.profiles)
+    estimates, pairs = (situation.estimates, known) if found is None else found
+    return replace(situation, columns=seen, estimates=estimates, pairs=pairs)
+
+
+@kept
+def _progressed(seen: Columns, known: Pairs, fleet: Fleet, estimates: Estimates, settings: Settings,
+                kinds: Mapping[str, HardwareProfile]) -> tuple[Estimates, Pairs] | None:
+    """The estimates and the `known` pairs with what runs; `None` where it tells nothing."""
+    found = _paces(seen, known, fleet, estimates, settings, kinds)
+    if not found.runs.size:
+        return None
+    at = known.at[found.profile, found.place]
+    old = np.append(known.count, 0.0)[at]
+    runs = found.runs + old
+    seconds = np.exp((found.logs + old * np.log(np.append(known.seconds, 1.0)[at])) / runs)
+    known = known.but(found.profile, found.place, seconds, runs)
+    pairs = dict(estimates.pairs)
+    for profile, place, each, count in zip(
+            found.profile.tolist(), found.place.tolist(), seconds.tolist(), runs.tolist(), strict=True):
+        pairs[known.profiles[profile], known.classes[place]] = Estimate(seconds=each, count=int(count))
     by_class, typical_s = fitted(known.profile, known.place, known.classes, known.seconds, known.count)
-    fresh = replace(situation.estimates, pairs=MappingProxyType(estimates), typical_s=typical_s,
-                    class_speed=MappingProxyType(by_class))
-    return replace(situation, estimates=fresh, pairs=known)
+    return replace(estimates, pairs=MappingProxyType(pairs), typical_s=typical_s,
+                   class_speed=MappingProxyType(by_class)), known
 
 
-def _paces(situation: Situation, seen: Columns, pairs: Pairs) -> dict[Pair, tuple[float, int]]:
-    """What running tasks of young pairs point to: Σ log(seconds of size 1 on a typical worker), and tasks."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Paces:
+    """What running tasks of young pairs (M,) point to: the places of profile and class as in `Pairs`,
+    Σ log(seconds of size 1 on a typical worker), and so many `runs`."""
+
+    profile: Places
+    place: Places
+    logs: Floats
+    runs: Floats
+
+
+def _paces(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, settings: Settings,
+           kinds: Mapping[str, HardwareProfile]) -> Paces:
+    """What tells something of pairs that have run less than `RUNS_KNOWN` times."""
     runs, counts = seen.runs, pairs.by_lane(pairs.count, 0.0)
     place = seen.place[runs.worker]
     known = counts[runs.lane, place] if counts.size else np.full(place.size, RUNS_KNOWN)
-    young = (runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size)
-    if not young.any():
-        return {}
-    whole = _told_or_outlasted(situation, known)
-    telling = young & np.isfinite(whole)
-    rate = whole[telling] / runs.size[telling] * seen.speed[runs.worker[telling]]
-    pair = runs.lane[telling] * len(seen.classes) + place[telling]
-    logs = np.bincount(pair, np.log(np.clip(rate, SHORTEST_S, LONGEST_S)))
+    young = np.flatnonzero((runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size))
+    whole = np.full(0, np.nan)
+    if young.size:
+        guess = durations_by(seen, pairs, fleet, estimates, settings, kinds)
+        whole = _told_or_outlasted(guess, known, fleet.at)[young]
+    telling = young[np.isfinite(whole)]
+    rate = whole[np.isfinite(whole)] / runs.size[telling] * seen.speed[runs.worker[telling]]
+    width = len(pairs.classes)
+    pair = pairs.lane[runs.lane[telling]] * width + place[telling]
     tasks = np.bincount(pair)
-    lanes, width = situation.fleet.lanes, len(seen.classes)
-    return {
-        (lanes[i // width].profile.name, seen.classes[i % width]): (float(logs[i]), int(tasks[i]))
-        for i in np.flatnonzero(tasks).tolist()
-    }
+    logs = np.bincount(pair, np.log(np.clip(rate, SHORTEST_S, LONGEST_S))).astype(np.float64)
+    some = np.flatnonzero(tasks)
+    return Paces(profile=some // width, place=some % width, logs=logs[some],
+                 runs=tasks[some].astype(np.float64))
 
 
-def _told_or_outlasted(situation: Situation, known: Floats) -> Floats:
+def _told_or_outlasted(guess: Durations, known: Floats, at: float) -> Floats:
     """Seconds of each whole run (R,): at the pace between its start and its last checkpoint; without one, and
     where nothing is known of the pair, from having outlasted what was guessed; NaN where neither tells."""
-    guess = durations(situation)
     runs = guess.seen.runs
     own, took = runs.done - runs.before, runs.checkpointed - runs.started
-    ran = situation.fleet.at - runs.started
+    ran = at - runs.started
     with np.errstate(all="ignore"):
         told = np.where((own >= LEAST_SHARE) & (took > 0), took / own, np.nan)
         outlasted = runs.first & (known == 0) & (ran > guess.expected)

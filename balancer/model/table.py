@@ -83,6 +83,14 @@ class Roster:
         return {name: i for i, name in reversed(list(enumerate(self.names)))}
 
     @cached_property
+    def ranks(self) -> Places:
+        """Where each worker's name comes among all of them in the order of names (W,)."""
+        by_name = np.array(sorted(range(len(self.names)), key=self.names.__getitem__), dtype=np.intp)
+        ranks = np.empty_like(by_name)
+        ranks[by_name] = np.arange(by_name.size)
+        return ranks
+
+    @cached_property
     def class_names(self) -> list[str]:
         """Each worker's hardware class."""
         names = [hardware.hardware_class for hardware in self.unlike]

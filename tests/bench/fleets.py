@@ -59,15 +59,15 @@ def large_fleet(workers: int, *, lanes: int = 200, classes: int = 20, tasks: int
 
 def _worker(i: int, hardware: Hardware, profiles: list[TaskProfile], rng: np.random.Generator,
             idle: float) -> Worker:
-    name, load = f"w{i}@host{i // 8}", float(rng.uniform(0.3, 0.99))
+    name, load = f"w{i}@host{i // 8}", float(rng.uniform(0.02, 0.15))
     gpu = hardware.kind == "cuda"
     running: tuple[HeldTask, ...] = ()
     if rng.random() >= idle:
-        profile = profiles[int(rng.integers(len(profiles)))]
+        profile, load = profiles[int(rng.integers(len(profiles)))], float(rng.uniform(0.3, 0.99))
         running = (HeldTask(
             task_id=f"r{i}", profile=profile.name, lane=lane_queue(profile.name), tag=f"tag{i}",
             checkpoints=profile.checkpoints, started_at=NOW - float(rng.exponential(20.0))),)
-    reading = Reading(cpu=load, memory=0.4, gpu=load if gpu else None, gpu_memory=0.5 if gpu else None,
+    reading = Reading(cpu=load, memory=0.1, gpu=load if gpu else None, gpu_memory=0.1 if gpu else None,
                       temperature_celsius=60.0, power_w=200.0, gpu_memory_free_bytes=30e9 if gpu else None)
     return Worker(name=name, instance=f"host{i // 8}:{i}:1763990000", hardware=hardware, slots=1, at=NOW,
                   reading=reading, running=running, busy=len(running), loop_ticks=i)

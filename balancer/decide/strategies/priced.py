@@ -31,7 +31,7 @@ class Priced:
         """Queued work that lies where it should not, then running tasks for the slots that are still idle."""
         made = situation.orders or self.orders(situation)
         idle = idle_slots(situation, made)
-        if not idle and all(is_lane(task.queue) for task in situation.fleet.queued):
+        if not idle and all(map(is_lane, {task.queue for task in situation.fleet.queued})):
             return Suggestions()
         situation = with_progress(situation)
         queued, stay = stranded_moves(situation, made, idle)
