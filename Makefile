@@ -25,7 +25,7 @@ TASKS     ?= 4000
 KILLS     ?= 20
 TRANSPORT ?= balanced-redis
 
-.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick bench-scenarios clean broken
+.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick bench-scenarios bench-peers bench-twin clean broken
 
 help:
 	@echo 'make demo    watch a fleet of Celery workers balance itself, disturbed, for about two minutes'
@@ -38,6 +38,8 @@ help:
 	@echo 'make bench-latency    idle dispatch at each priority, beside the stock transport'
 	@echo 'make bench-tick       time a tick over up to ten thousand workers and a million queued tasks'
 	@echo 'make bench-scenarios  every scenario by every strategy in virtual time, beside the bounds'
+	@echo 'make bench-peers      the same jobs on real processes: plain Celery, Dask, Ray, ours (25 minutes)'
+	@echo 'make bench-twin       the twin beside real workers on the same small workload'
 	@echo 'make clean   remove what these commands made, the environment too'
 	@echo 'make help    this list; variables: PYTHON=python3.12, ARGS="…"'
 
@@ -71,6 +73,12 @@ bench-tick: $(VENV)/.dev
 bench-scenarios: $(VENV)/.dev
 	@$(PY) -m tests.bench.scenarios $(ARGS)
 
+bench-peers: $(VENV)/.peers
+	@$(PY) -m tests.bench.peers $(ARGS)
+
+bench-twin: $(VENV)/.dev
+	@$(PY) -m tests.bench.twin $(ARGS)
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-out dist build
 	find balancer workers probes tests -name __pycache__ -type d -exec rm -rf {} +
@@ -101,3 +109,9 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@echo 'Installing what the tests need into $(VENV) (once; about a minute)'
 	@$(PY) -m pip install --quiet --editable '.[dev]' || { echo $(FAILED) >&2; exit 1; }
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.peers: pyproject.toml $(VENV)/.dev
+	@echo 'Installing the systems that are compared into $(VENV) (once; about a minute)'
+	@$(PY) -m pip install --quiet --editable '.[dev,peers]' || \
+		echo 'Dask and Ray could not be installed: they are left out'
+	@touch $@
