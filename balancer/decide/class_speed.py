@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.decide.ran import ran
 from balancer.model import HARDWARE_PROFILES, HardwareProfile, as_kind
 
 #: Weight of a kind's performance weight, in runs: models of one kind differ more than kinds do.
@@ -22,11 +23,16 @@ PRIOR_RUNS: Final = 1.0
 #: Most runs of one pair that count: beyond, they no longer make it surer how the *class* compares.
 PAIR_RUNS: Final = 12
 
+if TYPE_CHECKING:
+    from balancer.decide.estimate import Estimate
+
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
-#: Rounds of the alternation; the fit is far better than the model after ten.
+#: Rounds of the alternation at most, and the change of log(speed) at which it ends: the fit is then far
+#: better than the model.
 ROUNDS: Final = 20
+SETTLED: Final = 1e-6
 
 
 def table_speed(hardware_class: str, profiles: Mapping[str, HardwareProfile]) -> float:
@@ -36,23 +42,13 @@ def table_speed(hardware_class: str, profiles: Mapping[str, HardwareProfile]) ->
     return profile.performance_weight if profile is not None and profile.performance_weight > 0 else 1.0
 
 
-def class_speeds(
-    pairs: Mapping[tuple[str, str], tuple[float, int]],
-) -> tuple[dict[str, float], float | None]:
+def class_speeds(pairs: Mapping[tuple[str, str], Estimate]) -> tuple[dict[str, float], float | None]:
     """Speeds by class (a CPU about 1) and the typical seconds of a profile at speed 1.
 
-    `pairs` are (seconds, runs) by (profile, class). Without pairs there is nothing: ({}, None).
+    Without pairs there is nothing: ({}, None).
     """
-    if not pairs:
-        return {}, None
-    names, classes = sorted({y for y, _ in pairs}), sorted({h for _, h in pairs})
-    place = {name: i for i, name in enumerate(names)}
-    column = {name: i for i, name in enumerate(classes)}
-    return fitted(
-        np.array([place[name] for name, _ in pairs]), np.array([column[name] for _, name in pairs]), classes,
-        np.array([s for s, _ in pairs.values()], dtype=np.float64),
-        np.array([n for _, n in pairs.values()], dtype=np.float64),
-    )
+    known = ran(pairs)
+    return fitted(known.profile, known.place, known.classes, known.seconds, known.count)
 
 
 def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floats,
@@ -71,6 +67,8 @@ def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floa
     for _ in range(ROUNDS):
         level = np.bincount(profile, weight * (logs + speed[place])) / of_profile
         pull = np.bincount(place, weight * (level[profile] - logs), minlength=count) + PRIOR_RUNS * prior
-        speed = pull / (of_class + PRIOR_RUNS)
+        before, speed = speed, pull / (of_class + PRIOR_RUNS)
+        if np.abs(speed - before).max() < SETTLED:
+            break
     by_class = {classes[i]: math.exp(speed[i]) for i in np.flatnonzero(of_class > 0).tolist()}
     return by_class, math.exp(float(level[ran].mean()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -47,6 +47,9 @@ SPREAD: Final = 0.25
 #: Weight of a run in its worker's speed, and the furthest one run may speak for (a factor).
 SPEED_ALPHA: Final = 0.2
 SPEED_CLIP: Final = 4.0
+
+#: How far from 1 a class's median worker may drift before its class is measured anew by it.
+OFF_CENTRE: Final = 0.002
 
 #: Least part of a task that says something of the whole.
 LEAST_SHARE: Final = 0.05
@@ -131,24 +134,23 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
         touched.add(run.hardware_class)
     if not touched:
         return estimates
-    for hardware_class in touched:
-        _recentre(hardware_class, pairs, speeds, classes)
+    _recentre(touched, pairs, speeds, classes)
     return _frozen(pairs, speeds, classes)
 
 
 def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Mapping[str, float],
             classes: Mapping[str, str]) -> Estimates:
     """The record of what was learned last, with the classes' speeds fitted to it."""
-    pairs = dict(list(pairs.items())[-PAIRS_KEPT:])
-    kept = list(speeds)[-WORKERS_KEPT:]
-    by_class, typical_s = class_speeds({k: (e.seconds, e.count) for k, e in pairs.items()})
-    return Estimates(
-        pairs=MappingProxyType(pairs),
-        worker_speed=MappingProxyType({w: speeds[w] for w in kept}),
-        worker_class=MappingProxyType({w: classes[w] for w in kept}),
-        class_speed=MappingProxyType(by_class),
-        typical_s=typical_s,
-    )
+    if len(pairs) > PAIRS_KEPT:
+        pairs = dict(list(pairs.items())[-PAIRS_KEPT:])
+    if len(speeds) > WORKERS_KEPT:
+        kept = list(speeds)[-WORKERS_KEPT:]
+        speeds, classes = {w: speeds[w] for w in kept}, {w: classes[w] for w in kept}
+    frozen = MappingProxyType(pairs)
+    by_class, typical_s = class_speeds(frozen)
+    return Estimates(pairs=frozen, worker_speed=MappingProxyType(speeds),
+                     worker_class=MappingProxyType(classes), class_speed=MappingProxyType(by_class),
+                     typical_s=typical_s)
 
 
 def _rate(run: RunFinished) -> float | None:
@@ -189,20 +191,25 @@ def _speed(speed: float, old: Estimate | None, rate: float) -> float:
     return math.exp(math.log(speed) + alpha * (seen - math.log(speed)))
 
 
-def _recentre(hardware_class: str, pairs: dict[tuple[str, str], Estimate], speeds: dict[str, float],
+def _recentre(touched: Collection[str], pairs: dict[tuple[str, str], Estimate], speeds: dict[str, float],
               classes: Mapping[str, str]) -> None:
-    """Give the class's median worker speed 1 and its pairs the seconds of that worker, in place."""
-    members = [w for w in speeds if classes[w] == hardware_class]
-    if not members:
-        return
-    middle = float(np.exp(np.median(np.log([speeds[w] for w in members]))))
-    if abs(middle - 1) < 1e-9:
-        return
-    for worker in members:
-        speeds[worker] /= middle
-    for key, e in list(pairs.items()):
-        if key[1] == hardware_class:
-            pairs[key] = replace(e, seconds=e.seconds / middle)
+    """Give the median worker of each of these classes speed 1, where its speed is no longer about that, and
+    the class's pairs the seconds of that worker, in place."""
+    members: dict[str, list[str]] = {name: [] for name in touched}
+    for worker, own in classes.items():
+        if own in members:
+            members[own].append(worker)
+    middles: dict[str, float] = {}
+    for name, workers in members.items():
+        if not workers:
+            continue
+        middle = float(np.exp(np.median(np.log([speeds[worker] for worker in workers]))))
+        if abs(middle - 1) >= OFF_CENTRE:
+            middles[name] = middle
+            speeds.update({worker: speeds[worker] / middle for worker in workers})
+    for key, e in pairs.items() if middles else ():
+        if (by := middles.get(key[1])) is not None:
+            pairs[key] = Estimate(seconds=e.seconds / by, count=e.count, spread=e.spread, strikes=e.strikes)
 
 
 def seconds(estimates: Estimates, profile: TaskProfile, hardware: Hardware, settings: Settings,

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+import numpy as np
+
 from balancer.decide.estimate import Estimates
-from balancer.model import HARDWARE_PROFILES, Hardware, HardwareProfile, as_kind
+from balancer.decide.ran import Floats, Places, Ran, ran
+from balancer.model import HARDWARE_PROFILES, KINDS, Hardware, HardwareProfile, as_kind
 
 #: Weight of the table's value, in runs: a dozen runs on each side outweigh it.
 TABLE_RUNS: Final = 10.0
@@ -30,41 +33,50 @@ def observe_profiles(profiles: Mapping[str, HardwareProfile], estimates: Estimat
     which counts as ten runs; so calling it again with the same estimates changes nothing. A kind that
     shared no profile with a CPU keeps its weight. `observed_runs` counts the kind's runs.
     """
-    kind_of = {name: hardware.kind for name, hardware in hardware_by_class.items()}
-    by_profile: dict[str, dict[str, list[tuple[float, int]]]] = {}
-    runs: dict[str, int] = {}
-    for (name, hardware_class), estimate in estimates.pairs.items():
-        kind = kind_of.get(hardware_class) or as_kind(hardware_class.partition("-")[0])
-        if kind is None:
-            continue
-        runs[kind] = runs.get(kind, 0) + estimate.count
-        ran = by_profile.setdefault(name, {}).setdefault(kind, [])
-        ran.append((math.log(estimate.seconds), estimate.count))
+    known = ran(estimates.pairs)
+    if not known.count.size:
+        return profiles
+    kinds = [hardware_by_class[name].kind if name in hardware_by_class else as_kind(name.partition("-")[0])
+             for name in known.classes]
+    of_class = np.array([-1 if kind is None else KINDS.index(kind) for kind in kinds], dtype=np.intp)
+    seen = _seen(known, of_class[known.place])
     observed = dict(profiles)
     for place, profile in profiles.items():
+        column = KINDS.index(profile.kind)
+        runs = int(seen.runs[:, column].sum())
         observed[place] = dataclasses.replace(
-            profile, observed_runs=runs.get(profile.kind, profile.observed_runs),
-            performance_weight=_weight(profile, by_profile.values()),
-        )
+            profile, observed_runs=runs or profile.observed_runs,
+            performance_weight=_weight(profile, seen, column))
     return MappingProxyType(observed)
 
 
-def _weight(profile: HardwareProfile, by_profile: Iterable[Mapping[str, list[tuple[float, int]]]]) -> float:
-    """The performance weight of one kind; what it was when nothing ran on both it and a CPU."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """By profile and kind, (profiles, kinds): the runs, and the mean log seconds by those; 0 without any."""
+
+    runs: Floats
+    logs: Floats
+
+
+def _seen(known: Ran, kind: Places) -> _Seen:
+    """`kind` (N,) is the place of each pair's among `KINDS`, −1 for none."""
+    there, shape = kind >= 0, (len(known.profiles), len(KINDS))
+    cell, count = known.profile[there] * shape[1] + kind[there], known.count[there]
+    size = shape[0] * shape[1]
+    runs: Floats = np.bincount(cell, count, minlength=size).astype(np.float64).reshape(shape)
+    logs = np.bincount(cell, count * np.log(known.seconds[there]), minlength=size).reshape(shape)
+    return _Seen(runs=runs, logs=logs / np.maximum(runs, 1.0))
+
+
+def _weight(profile: HardwareProfile, seen: _Seen, column: int) -> float:
+    """The performance weight of the kind in `column`; what it was when nothing ran on both it and a CPU."""
     if profile.kind == "cpu":
         return profile.performance_weight
+    here, there = seen.runs[:, column], seen.runs[:, KINDS.index("cpu")]
+    weight = np.minimum(np.minimum(here, there), PROFILE_RUNS)
+    gain = float(weight @ (seen.logs[:, KINDS.index("cpu")] - seen.logs[:, column]))
+    weights = TABLE_RUNS + float(weight.sum())
+    if weights <= TABLE_RUNS:
+        return profile.performance_weight
     known = HARDWARE_PROFILES.get(profile.kind, profile)
-    total, weights = TABLE_RUNS * math.log(known.performance_weight), TABLE_RUNS
-    for kinds in by_profile:
-        here, there = kinds.get(profile.kind), kinds.get("cpu")
-        if here and there:
-            (fast, n), (slow, m) = _mean(here), _mean(there)
-            weight = float(min(n, m, PROFILE_RUNS))
-            total, weights = total + weight * (slow - fast), weights + weight
-    return math.exp(total / weights) if weights > TABLE_RUNS else profile.performance_weight
-
-
-def _mean(estimates: list[tuple[float, int]]) -> tuple[float, int]:
-    """Mean log seconds of a kind's classes, by their runs, and the runs."""
-    runs = sum(n for _, n in estimates)
-    return sum(n * value for value, n in estimates) / runs, runs
+    return math.exp((TABLE_RUNS * math.log(known.performance_weight) + gain) / weights)

@@ -24,6 +24,7 @@ from balancer.decide.estimate import (
     row_seconds,
 )
 from balancer.decide.kept import kept
+from balancer.decide.ran import ran
 from balancer.model import Hardware, HardwareProfile, Needs, TaskProfile
 from balancer.routing import preference
 from balancer.settings import Settings
@@ -70,25 +71,20 @@ def pairs_of(known: Mapping[tuple[str, str], Estimate], profiles: tuple[TaskProf
     """The estimates of pairs as columns, for lanes of these `profiles` and a fleet of these `classes`."""
     row: dict[str, int] = {}
     lane = [row.setdefault(each.name, len(row)) for each in profiles]
-    with_lane, column = len(row), {name: i for i, name in enumerate(classes)}
-    names, kinds = zip(*known, strict=True) if known else ((), ())
-    profile, place = _places(names, row), _places(kinds, column)
+    with_lane, column, columns = len(row), {name: i for i, name in enumerate(classes)}, ran(known)
+    profile, place = _renumbered(columns.profiles, row), _renumbered(columns.classes, column)
+    profile, place = profile[columns.profile], place[columns.place]
     at = np.full((with_lane, len(column)), -1, dtype=np.intp)
     theirs = np.flatnonzero(profile < with_lane)
     at[profile[theirs], place[theirs]] = theirs
     return Pairs(
         profiles=tuple(row), classes=tuple(column), lane=np.array(lane, dtype=np.intp), at=at,
-        profile=profile, place=place,
-        seconds=np.array([e.seconds for e in known.values()], dtype=np.float64),
-        count=np.array([e.count for e in known.values()], dtype=np.float64),
-    )
+        profile=profile, place=place, seconds=columns.seconds, count=columns.count)
 
 
-def _places(names: Sequence[str], places: dict[str, int]) -> Places:
+def _renumbered(names: Sequence[str], places: dict[str, int]) -> Places:
     """Where each name is in `places`; new ones get the next."""
-    for name in dict.fromkeys(names):
-        places.setdefault(name, len(places))
-    return np.array(list(map(places.__getitem__, names)), dtype=np.intp)
+    return np.array([places.setdefault(name, len(places)) for name in names], dtype=np.intp)
 
 
 def seconds_by_class(pairs: Pairs, estimates: Estimates, profiles: tuple[TaskProfile, ...],
