@@ -63,4 +63,5 @@ def _choice(choice: Move | Rejected) -> Document:
         "target": choice.target, "why": f"{choice.reason}: {detail}" if detail else choice.reason,
         "benefit": score.benefit if score else None, "cost": score.cost if score else None,
         "benefit_s": score.benefit_s if score else None, "cost_s": score.cost_s if score else None,
+        "parts": dict(score.parts) if score else {},
     }

@@ -41,6 +41,7 @@ def analyze(candidate: Candidate, target: Worker, situation: Situation) -> Weigh
     on_target = remaining_s(candidate, target, situation)
     # By whole runs: of a task that is overdue nothing seems to remain, wherever it is.
     ratio = _speed_ratio(_here_s(candidate, situation), _whole_s(candidate, target, situation))
+    gain_s = candidate.wait_s + on_source - on_target
     settings = situation.settings
     parts = {"utilisation": _utilisation_points(candidate, target, situation, ratio)}
     if settings.enable_hardware_specific_strategies:
@@ -52,10 +53,12 @@ def analyze(candidate: Candidate, target: Worker, situation: Situation) -> Weigh
     if settings.enable_resource_efficiency:
         parts |= _efficiency_points(candidate.source, target, situation)
     parts["success"] = SUCCESS_POINTS * _past_success(candidate.profile.name, situation)
+    seconds = {"waiting_s": candidate.wait_s, "here_s": on_source, "there_s": -on_target,
+               "risk_s": -_risk_s(candidate, gain_s, situation)}
     return Weighed(
         points=max(0.0, sum(parts.values())),
-        seconds=candidate.wait_s + on_source - on_target,
-        parts=MappingProxyType(parts),
+        seconds=sum(seconds.values()),
+        parts=MappingProxyType({**parts, **seconds}),
     )
 
 
@@ -149,6 +152,14 @@ def _efficiency_points(source: Worker, target: Worker, situation: Situation) -> 
         "energy": ENERGY_POINTS * _within(there.energy_efficiency - here.energy_efficiency),
         "thermal": THERMAL_POINTS * _within(heat),
     }
+
+
+def _risk_s(candidate: Candidate, gain_s: float, situation: Situation) -> float:
+    """Seconds that are lost on average because moves of the profile fail: then nothing is gained, and the
+    work since the last checkpoint may have to be done again."""
+    past = situation.history.profiles.get(candidate.profile.name)
+    lost_s = max(0.0, gain_s) + cost.work_at_risk_s(candidate.held, situation.fleet.at)
+    return past.failing * lost_s if past is not None and math.isfinite(lost_s) else 0.0
 
 
 def _past_success(profile: str, situation: Situation) -> float:

@@ -1,7 +1,8 @@
 """What moving a task costs: points on the seed's scale of 0–10, and seconds; part of step 6.
 
-The points of the four factors the seed names add up to at most 10. The seconds are the time the
-task makes no progress because of the move. `benefit` is the other pan of the scales.
+The points of the four factors the seed names add up to at most 10. The seconds are the time the task makes
+no progress because of the move, and once more as much for the most urgent: a second's standstill of a task
+of priority 0 counts as two, of priority 9 or none as one. `benefit` is the other pan of the scales.
 """
 
 from __future__ import annotations
@@ -26,16 +27,13 @@ HALF_RUNNING_S: Final = 60.0
 HALF_TRANSFER_S: Final = 1.0
 HALF_HANDOVER_S: Final = 5.0
 
-#: Assumed bandwidth of a checkpoint's state on its way (bytes/s); distributed assumes the same.
-BANDWIDTH_BYTES_PER_S: Final = 100e6
-
 #: The least urgent priority on Redis; 0 is the most urgent.
 LEAST_URGENT: Final = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """One pan of the scales: points in all and by factor, and seconds."""
+    """One pan of the scales: points and seconds in all, and both by factor; names of seconds end in `_s`."""
 
     points: float
     seconds: float
@@ -45,7 +43,8 @@ class Weighed:
 def analyze(candidate: Candidate, situation: Situation) -> Weighed:
     """The cost of moving `candidate` away, whatever the target: 0–10 points, and seconds."""
     at_risk_s = work_at_risk_s(candidate.held, situation.fleet.at)
-    transfer_s = (candidate.held.state_bytes or 0 if candidate.held else 0) / BANDWIDTH_BYTES_PER_S
+    carried = candidate.held.state_bytes or 0 if candidate.held else 0
+    transfer_s = carried / situation.history.bandwidth_bytes_per_s
     handover_s = handover_cost_s(candidate.profile.name, situation)
     priority = candidate.priority
     urgency = 0.0 if priority is None else 1.0 - min(LEAST_URGENT, max(0, priority)) / LEAST_URGENT
@@ -55,10 +54,13 @@ def analyze(candidate: Candidate, situation: Situation) -> Weighed:
         "priority": PRIORITY_POINTS * urgency,
         "history": HISTORY_POINTS * _saturating(handover_s, HALF_HANDOVER_S),
     }
+    stands_s = at_risk_s + transfer_s + handover_s
+    seconds = {"repeated_s": at_risk_s, "transfer_s": transfer_s, "handover_s": handover_s,
+               "priority_s": urgency * stands_s}
     return Weighed(
         points=min(10.0, sum(parts.values())),
-        seconds=at_risk_s + transfer_s + handover_s,
-        parts=MappingProxyType(parts),
+        seconds=sum(seconds.values()),
+        parts=MappingProxyType({**parts, **seconds}),
     )
 
 

@@ -47,24 +47,27 @@ def learn_migrations(memory: Memory, ended: Sequence[Migration], settings: Setti
     history = memory.history
     for migration in ended:
         if not migration.in_flight:
-            history = _with(history, migration)
+            history = _with(history, migration, settings)
     latest = max((m.ended_at for m in ended if m.ended_at is not None), default=None)
     return replace(memory, history=history if latest is None else history.forget(latest))
 
 
-def _with(history: MoveHistory, migration: Migration) -> MoveHistory:
+def _with(history: MoveHistory, migration: Migration, settings: Settings) -> MoveHistory:
     move = migration.move
     profiles, tasks = dict(history.profiles), dict(history.tasks)
+    past = profiles.get(move.profile, ProfileMoves())
+    history = _with_state(history, past, migration, settings)
     if migration.successful or not migration.detail.startswith(MOOT):
-        profiles[move.profile] = _profile_after(profiles.get(move.profile, ProfileMoves()), migration)
+        profiles[move.profile] = _profile_after(past, migration, history.bandwidth_bytes_per_s)
     if move.task_id:
-        past = tasks.get(move.task_id)
+        earlier = tasks.get(move.task_id)
         tasks[move.task_id] = TaskMoves(
-            count=(past.count if past else 0) + 1,
+            count=(earlier.count if earlier else 0) + 1,
             last_at=_ended_at(migration),
             left=move.source if migration.successful else "",
         )
-    return MoveHistory(
+    return replace(
+        history,
         profiles=MappingProxyType(profiles),
         tasks=MappingProxyType(tasks),
         initiated=history.initiated + 1,
@@ -72,12 +75,28 @@ def _with(history: MoveHistory, migration: Migration) -> MoveHistory:
     )
 
 
-def _profile_after(past: ProfileMoves, migration: Migration) -> ProfileMoves:
+def _with_state(
+    history: MoveHistory, past: ProfileMoves, migration: Migration, settings: Settings
+) -> MoveHistory:
+    """The history that has seen the state of this move on its way: all of the standstill that a hand-over of
+    its profile does not explain."""
+    stood_s, carried = standstill_s(migration), migration.state_bytes or 0
+    if stood_s is None or not carried or migration.move.kind == "queued":
+        return history
+    handover_s = settings.handover_cost if past.cost_s is None else past.cost_s
+    return replace(
+        history, state_bytes=(1 - MOVE_ALPHA) * history.state_bytes + carried,
+        state_s=(1 - MOVE_ALPHA) * history.state_s + max(0.0, stood_s - handover_s))
+
+
+def _profile_after(past: ProfileMoves, migration: Migration, bandwidth_bytes_per_s: float) -> ProfileMoves:
+    """The profile after one more move, whose cost is its standstill less the time its state took."""
     count = past.count + 1
     alpha = max(1.0 / count, MOVE_ALPHA)
     success = (1 - alpha) * past.success + alpha * float(migration.successful)
     cost_s, measured_s = past.cost_s, standstill_s(migration)
     if measured_s is not None:
+        measured_s = max(0.0, measured_s - (migration.state_bytes or 0) / bandwidth_bytes_per_s)
         cost_s = measured_s if cost_s is None else (1 - alpha) * cost_s + alpha * measured_s
     return ProfileMoves(count=count, success=success, cost_s=cost_s)
 

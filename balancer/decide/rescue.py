@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from balancer.decide.cost import BANDWIDTH_BYTES_PER_S, handover_cost_s
+from balancer.decide.cost import handover_cost_s
 from balancer.decide.durations import Durations, durations
 from balancer.decide.estimate import speed_of
 from balancer.decide.plan import move_id, world_changed
@@ -163,7 +163,7 @@ def _score(r: Rescue, target: Worker, situation: Situation, scale_s: float) -> S
     share = min(1.0, (r.remaining_s + r.unsaved_s) / r.whole_s)
     gain_s = r.remaining_s - share * there_s
     handover_s = handover_cost_s(r.profile.name, situation)
-    resume_s = (r.task.state_bytes or 0) / BANDWIDTH_BYTES_PER_S
+    resume_s = (r.task.state_bytes or 0) / situation.history.bandwidth_bytes_per_s
     cost_s = handover_s + resume_s
     parts = {"remaining_s": r.remaining_s, "there_s": share * there_s, "repeated_s": r.unsaved_s,
              "handover_s": handover_s, "resume_s": resume_s}

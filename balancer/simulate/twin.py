@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
-from balancer.decide.cost import BANDWIDTH_BYTES_PER_S
+from balancer.decide.history import ASSUMED_BYTES_PER_S
 from balancer.decide.situation import Strategy
 from balancer.migration import Request
 from balancer.model import Event, HandedOver, Move, Refused, RunFinished, RunStarted
@@ -238,7 +238,7 @@ class Twin:
     def _opening_s(self, message: Waiting) -> float:
         """Seconds of a slot from taking a message to its body: the state of a moved one is loaded."""
         costs = self.scenario.costs
-        return costs.dispatch_s + (costs.state_bytes / BANDWIDTH_BYTES_PER_S if message.share > 0 else 0.0)
+        return costs.dispatch_s + (costs.state_bytes / ASSUMED_BYTES_PER_S if message.share > 0 else 0.0)
 
     @staticmethod
     def _span(node: Node, run: Run, now: float, *, done: bool) -> Span:

@@ -61,7 +61,8 @@ def test_cost_factors(factor: str, cheap: dict[str, Any], dear: dict[str, Any]) 
     there = here()
     low, high = (cost.analyze(candidate(there.fleet.workers[0], **c), there) for c in (cheap, dear))
     assert low.parts[factor] < high.parts[factor]
-    assert [k for k in low.parts if low.parts[k] != high.parts[k]] == [factor]
+    points = [k for k in low.parts if not k.endswith("_s")]
+    assert [k for k in points if low.parts[k] != high.parts[k]] == [factor]
     assert low.points < high.points
 
 
@@ -94,7 +95,42 @@ def test_cost_stays_on_the_seeds_scale(
     )
     weighed = cost.analyze(moving, there)
     assert 0 <= weighed.points <= 10
-    assert weighed.points == pytest.approx(sum(weighed.parts.values()))
+    points, seconds = ([v for name, v in weighed.parts.items() if name.endswith("_s") is timed]
+                       for timed in (False, True))
+    assert weighed.points == pytest.approx(sum(points))
+    assert weighed.seconds == pytest.approx(sum(seconds))
+
+
+@pytest.mark.parametrize(("priority", "times"), [(None, 1.0), (9, 1.0), (0, 2.0)])
+def test_a_second_of_an_urgent_task_counts_twice(priority: int | None, times: float) -> None:
+    there = here()
+    moving = candidate(there.fleet.workers[0], held=held("t", "p", ran_s=10.0), priority=priority)
+    assert cost.analyze(moving, there).seconds == pytest.approx(times * 10.1)
+
+
+def test_state_costs_what_the_measured_bandwidth_says() -> None:
+    there = here()
+    slow = replace(there, history=MoveHistory(state_bytes=1e9, state_s=100.0))
+    assert MoveHistory().bandwidth_bytes_per_s == 100e6
+    assert slow.history.bandwidth_bytes_per_s == pytest.approx(10e6, rel=0.02)
+    moving = candidate(there.fleet.workers[0], held=held("t", "p", ran_s=0.0, state_bytes=10**9))
+    assert cost.analyze(moving, there).parts["transfer_s"] == pytest.approx(10.0)
+    assert cost.analyze(moving, slow).parts["transfer_s"] == pytest.approx(100.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("past", "failing"),
+    [(None, 0.0), (ProfileMoves(count=9, success=1.0), 0.0), (ProfileMoves(count=1, success=0.0), 1 / 3),
+     (ProfileMoves(count=9, success=0.0), 5 / 7), (ProfileMoves(count=9, success=0.6), 0.4 * 5 / 7)],
+)
+def test_moves_that_fail_gain_less(past: ProfileMoves | None, failing: float) -> None:
+    there = here("cpu-old:.9 cpu:.1")
+    source, target = there.fleet.workers
+    moving = candidate(source, ran_s=20.0)  # 40 s remain here, 20 there; 20 s of work are at risk
+    risky = replace(there, history=MoveHistory(profiles={"p": past} if past else {}))
+    gains = benefit.analyze(moving, target, risky)
+    assert gains.parts["risk_s"] == pytest.approx(-failing * (20.0 + 20.0))
+    assert gains.seconds == pytest.approx(20.0 - failing * 40.0)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +242,8 @@ def test_the_score_names_every_factor() -> None:
     assert set(whole.parts) == {
         "cost.running_time", "cost.state_size", "cost.priority", "cost.history", "benefit.utilisation",
         "benefit.hardware", "benefit.preference", "benefit.memory", "benefit.energy", "benefit.thermal",
-        "benefit.success",
+        "benefit.success", "cost.repeated_s", "cost.transfer_s", "cost.handover_s", "cost.priority_s",
+        "benefit.waiting_s", "benefit.here_s", "benefit.there_s", "benefit.risk_s",
     }
     assert whole.benefit >= 0
     assert whole.net_benefit == whole.benefit - whole.cost

@@ -67,6 +67,28 @@ def test_success_and_cost_are_moving_averages_that_begin_as_means() -> None:
     assert (history.initiated, history.successful) == (3, 2)
 
 
+def test_bandwidth_is_learned_from_what_a_hand_over_does_not_explain() -> None:
+    """Two hundred megabytes at ten a second, after hand-overs of half a second."""
+    bare, laden = migration(gap_s=0.5), replace(migration(gap_s=20.5), state_bytes=200_000_000)
+    history = learn_migrations(fresh(SETTINGS), [bare, *[laden] * 8], SETTINGS).history
+    assert history.bandwidth_bytes_per_s == pytest.approx(10e6, rel=0.05)
+    assert history.profiles["p"].cost_s == pytest.approx(0.5, abs=1.0)  # the way of the state is not in it
+
+
+@pytest.mark.parametrize(
+    "told", [migration("stale"), migration(), migration(kind="queued"), migration("refused")])
+def test_moves_without_state_or_end_say_nothing_of_bandwidth(told: Migration) -> None:
+    carrying = replace(told, state_bytes=None if told == migration() else 10**9)
+    history = learn_migrations(fresh(SETTINGS), [carrying], SETTINGS).history
+    assert history.bandwidth_bytes_per_s == 100e6
+
+
+def test_little_state_does_not_move_the_bandwidth_far() -> None:
+    small = replace(migration(gap_s=0.11), state_bytes=1_000)
+    history = learn_migrations(fresh(SETTINGS), [small] * 50, SETTINGS).history
+    assert history.bandwidth_bytes_per_s == pytest.approx(100e6, rel=0.4)
+
+
 def test_late_moves_outweigh_early_ones() -> None:
     memory = fresh(SETTINGS)
     memory = learn_migrations(memory, [migration()] * 50, SETTINGS)
