@@ -225,6 +225,8 @@ def _metrics_document(
         "load_deviation": number(decision.load.deviation),
         "trend": {"direction": decision.trend.direction, "magnitude": number(decision.trend.magnitude)},
         "waiting": sum(lane.waiting for lane in fleet.lanes),
+        "power": {name: {"source": each.source, "slot_w": number(each.slot_w), "idle_w": number(each.idle_w)}
+                  for name, each in decision.power.items()},
         "dry_run": settings.dry_run,
     }
 

@@ -127,7 +127,7 @@ class Settings:
     result_kept_limit: int = option(
         65536, "Largest return value kept until the ack", low=0, high=2**30, unit="bytes")
     energy_slack: float = option(
-        0.0, "Seconds a task may wait for frugal hardware; no strategy here heeds it yet",
+        0.0, "Seconds a task may wait for frugal hardware, as the share of its joules that this saves",
         low=0, high=86400, unit="s")
     dry_run: bool = option(False, "Decide and record, but move nothing")
     namespace: str = option("balancer", "First part of every key in Redis")

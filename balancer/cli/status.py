@@ -58,6 +58,7 @@ def status_document(app: Any) -> Document:
         "prediction_accuracy": decision.accuracy,
         "imbalance": decision.imbalance.kind if decision.imbalance else None,
         "totals": stats["totals"],
+        "power": stats.get("power", {}),
         "workers": [_worker(w) for w in sorted(fleet.workers, key=lambda w: w.name)],
         "lanes": [{"queue": lane.queue, "profile": lane.profile.name, "waiting": lane.waiting,
                    "oldest_s": lane.oldest_s, "mean_size": lane.mean_size,
@@ -82,6 +83,9 @@ def draw(document: Document, out: Console) -> None:
         out.print(_workers_table(document["workers"]))
     else:
         out.print("\nNo worker reports. Start one: celery -A PROJ worker --hardware auto")
+    if told := [f"{escape(name)} {one['slot_w']:.0f} W ({one['source']})"
+                for name, one in document.get("power", {}).items() if one["slot_w"] is not None]:
+        out.print(f"a slot in use draws: {', '.join(told)}", soft_wrap=True)
     waiting = [lane for lane in document["lanes"] if lane["waiting"]]
     if waiting or document["queues"]:
         out.print(_lanes_table(waiting, document["queues"]))

@@ -15,6 +15,7 @@ from typing import Final
 from balancer.decide import cost, slots
 from balancer.decide.candidates import Candidate
 from balancer.decide.cost import Weighed
+from balancer.decide.energy import joules_saved
 from balancer.decide.estimate import seconds, speed_of
 from balancer.decide.foreseen import confident
 from balancer.decide.load import utilisation
@@ -51,7 +52,7 @@ def analyze(candidate: Candidate, target: Worker, situation: Situation) -> Weigh
         parts["preference"] = PREFERENCE_POINTS * _within(ahead)
     parts["memory"] = MEMORY_POINTS * _memory_margin(candidate, target)
     if settings.enable_resource_efficiency:
-        parts |= _efficiency_points(candidate.source, target, situation)
+        parts |= _efficiency_points(candidate.source, target, situation, ratio)
     parts["success"] = SUCCESS_POINTS * _past_success(candidate.profile.name, situation)
     seconds = {"waiting_s": candidate.wait_s, "here_s": on_source, "there_s": -on_target,
                "risk_s": -_risk_s(candidate, gain_s, situation)}
@@ -141,15 +142,21 @@ def _memory_margin(candidate: Candidate, target: Worker) -> float:
     return 0.0 if before is None or after is None else _within(before - after)
 
 
-def _efficiency_points(source: Worker, target: Worker, situation: Situation) -> dict[str, float]:
-    """Energy and heat: the table of hardware profiles, and the temperatures where both are read."""
+def _efficiency_points(source: Worker, target: Worker, situation: Situation,
+                       ratio: float) -> dict[str, float]:
+    """Energy and heat: joules by what the reports of power tell, else the table of hardware profiles, and
+    temperatures where both are read. The target is `ratio` times as fast."""
     here, there = (situation.profiles[w.hardware.kind] for w in (source, target))
     heat = there.thermal_efficiency - here.thermal_efficiency
     hot, cool = source.reading.temperature_celsius, target.reading.temperature_celsius
     if hot is not None and cool is not None:
         heat += (hot - cool) / HOT_DIFFERENCE_CELSIUS
+    classes = source.hardware.hardware_class, target.hardware.hardware_class
+    saved = joules_saved(situation.power, *classes, ratio)
+    if saved is None:
+        saved = _within(there.energy_efficiency - here.energy_efficiency)
     return {
-        "energy": ENERGY_POINTS * _within(there.energy_efficiency - here.energy_efficiency),
+        "energy": ENERGY_POINTS * saved,
         "thermal": THERMAL_POINTS * _within(heat),
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from balancer.decide import detect, forecast, plan, thresholds
+from balancer.decide import detect, energy, forecast, plan, thresholds
 from balancer.decide.columns import Columns, columns
 from balancer.decide.forecast import Foresight, Records
 from balancer.decide.foreseen import SYSTEM, confident
@@ -83,6 +83,7 @@ def decide(
         moves=moves,
         rejected=rejected,
         set_aside=fleet.set_aside,
+        power=energy.class_power(memory.power, fleet),
         notes=(*notes, *suggestions.notes),
     )
 
@@ -195,6 +196,7 @@ def situation(
         thresholds=thresholds.current(memory.thresholds, settings),
         profiles=memory.profiles,
         prices=memory.prices,
+        power=memory.power,
         imbalance=imbalance,
         forecasts=forecasts,
         foreseen=confident(forecasts) if imbalance and imbalance.kind == "predicted" else {},

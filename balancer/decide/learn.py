@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from balancer.decide.energy import learn_power
 from balancer.decide.estimate import learn_runs
 from balancer.decide.hardware import observe_profiles
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
@@ -28,7 +29,10 @@ MOOT: Final = "finished"
 
 
 def learn(memory: Memory, events: Sequence[Event], fleet: Fleet, settings: Settings) -> Memory:
-    """The memory after these events: durations by profile and class, then the hardware profiles."""
+    """The memory after this look and these events: power, durations by profile and class, then the hardware
+    profiles."""
+    power = learn_power(memory.power, fleet)
+    memory = memory if power is memory.power else replace(memory, power=power)
     runs = [event for event in events if isinstance(event, RunFinished)]
     if not runs:
         return memory

@@ -14,6 +14,7 @@ from typing import Any, Final
 from balancer.decide import estimate, forecast
 from balancer.decide.detect import Alarm
 from balancer.decide.document import decode, encode
+from balancer.decide.energy import Draw
 from balancer.decide.estimate import Estimates
 from balancer.decide.forecast import Foresight
 from balancer.decide.history import MoveHistory
@@ -34,8 +35,8 @@ class Memory:
 
     `loads` are the records of the performance window, oldest first; `worker_loads` holds, by worker,
     the utilisations (0–1) at the same times, `None` where the worker was not seen. `foresight` are the
-    forecasts that are not due and how good earlier ones were. `prices` are by hardware class, `profiles`
-    by kind of hardware. `cursor` is the last event that was learned.
+    forecasts that are not due and how good earlier ones were. `prices` and `power` are by hardware class,
+    `profiles` by kind of hardware. `cursor` is the last event that was learned.
     """
 
     thresholds: Thresholds | None = None
@@ -45,6 +46,7 @@ class Memory:
     alarm: Alarm = field(default_factory=Alarm)
     estimates: Estimates = field(default_factory=Estimates)
     prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    power: Mapping[str, Draw] = field(default_factory=lambda: MappingProxyType({}))
     profiles: Mapping[str, HardwareProfile] = field(default_factory=lambda: HARDWARE_PROFILES)
     history: MoveHistory = field(default_factory=MoveHistory)
     cursor: str = ""

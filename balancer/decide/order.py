@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
 from balancer.decide.durations import Durations, durations, per_lane
+from balancer.decide.energy import lateness, power_of, slack_s
 from balancer.decide.occupancy import occupancy
 from balancer.decide.prices import Prices, solve
 from balancer.decide.pull import LISTED_MOST, TOLERANCE
@@ -38,7 +39,9 @@ FAST: Final = 1.25
 class Market:
     """Lanes against classes at one moment: `seconds` p (lanes, classes), `taken`, the slots that one task
     takes up meanwhile, of each lane the `best` (inf: nobody can), the prices, and `soonest_s` (lanes,), when
-    a task of the lane would be done by the class that is `first` (inf: nobody can)."""
+    a task of the lane would be done by the class that is `first` (inf: nobody can). `frugal_best` and
+    `frugal_s` (lanes, classes) are `best` and `soonest_s` as a class sees them that leaves tasks to frugal
+    hardware (`energy.lateness`)."""
 
     lanes: Sequence[Lane]
     classes: Sequence[str]
@@ -49,6 +52,8 @@ class Market:
     prices: Prices
     soonest_s: Array
     first: NDArray[np.intp]
+    frugal_best: Array
+    frugal_s: Array
 
 
 def market(situation: Situation, known: Durations) -> Market:
@@ -71,9 +76,13 @@ def market(situation: Situation, known: Durations) -> Market:
     n_share = np.zeros_like(prices.share) if idle else prices.share * n[:, None]
     done = _done(p, taken, n_share, [each.free_in for each in slots])
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
+    slack = slack_s(situation.settings, 0.0 if idle else float(n @ prices.value))
+    late = lateness(power_of(classes, situation.power, situation.profiles), p, taken, done, slack)
     return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, taken=taken, prices=prices,
                   first=first, best=p.min(axis=1, initial=np.inf),
-                  soonest_s=done.min(axis=1, initial=np.inf))
+                  soonest_s=done.min(axis=1, initial=np.inf),
+                  frugal_best=(p - late).min(axis=1, initial=np.inf)[:, None] + late,
+                  frugal_s=(done - late).min(axis=1, initial=np.inf)[:, None] + late)
 
 
 def _done(p: Array, taken: Array, assigned: Array, free_in: Sequence[Array]) -> Array:
@@ -127,12 +136,11 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
     """What all classes' offers share of each lane (lanes,): its queue and that one's place by name, what
-    waits, the others' best and soonest (NaN: none), and which lanes are `alone`, forsaken."""
+    waits, and which lanes are `alone`, forsaken."""
 
     queues: NDArray[np.object_]
     rank: NDArray[np.intp]
     waiting: Array
-    soonest_s: Array
     alone: NDArray[np.bool_]
 
 
@@ -145,7 +153,6 @@ def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str]) -> S
     return Shelf(
         queues=np.array(queues, dtype=np.object_), rank=rank, alone=alone,
         waiting=np.array([backlog[queue] for queue in queues], dtype=np.float64),
-        soonest_s=np.where(alone | ~np.isfinite(state.soonest_s), np.nan, state.soonest_s),
     )
 
 
@@ -159,9 +166,12 @@ def _offers(state: Market, h: int, shelf: Shelf) -> tuple[NDArray[np.intp], Offe
     ratio = np.minimum(1.0, state.prices.value[rows] / cost) if price > 0 else best / own
     ranked_ = np.lexsort((shelf.rank[rows], -ratio))
     rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
+    others, soonest = state.frugal_best[rows, h], state.frugal_s[rows, h]
+    nobody = shelf.alone[rows] | ~np.isfinite(soonest)
     return rows, Offers(
         queues=shelf.queues[rows].tolist(), seconds=own, ratio=ratio, value=state.prices.value[rows],
-        best_seconds=np.where(shelf.alone[rows], own, best), soonest_s=shelf.soonest_s[rows],
+        best_seconds=np.where(shelf.alone[rows], own, others),
+        soonest_s=np.where(nobody, np.nan, soonest),
     )
 
 

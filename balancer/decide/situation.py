@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from balancer.decide.columns import Columns
+from balancer.decide.energy import Draw
 from balancer.decide.estimate import Estimates
 from balancer.decide.history import MoveHistory
 from balancer.decide.pairs import Pairs
@@ -30,11 +31,11 @@ from balancer.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """Everything known when a strategy is asked. `prices` are the last prices by hardware class,
-    `in_flight` the moves that have not ended, `profiles` the hardware profiles by kind. `orders` are those
-    that the strategy made this turn, once it has; `foreseen` the values of `forecasts` by subject where the
-    imbalance is a foreseen one; `columns` the fleet's and `pairs` those of the estimates, where they are made
-    already."""
+    """Everything known when a strategy is asked. `prices` are the last prices and `power` what workers
+    told of theirs by hardware class, `in_flight` the moves that have not ended, `profiles` the hardware
+    profiles by kind. `orders` are those that the strategy made this turn, once it has; `foreseen` the values
+    of `forecasts` by subject where the imbalance is a foreseen one; `columns` the fleet's and `pairs` those
+    of the estimates, where they are made already."""
 
     fleet: Fleet
     settings: Settings
@@ -43,6 +44,7 @@ class Situation:
     thresholds: Thresholds
     profiles: Mapping[str, HardwareProfile]
     prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    power: Mapping[str, Draw] = field(default_factory=lambda: MappingProxyType({}))
     imbalance: Imbalance | None = None
     forecasts: Sequence[Forecast] = ()
     foreseen: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

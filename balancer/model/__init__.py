@@ -1,6 +1,7 @@
 """Every record of the system: frozen, slotted, keyword-only; units in the names, unknown is `None`."""
 
 from balancer.model.decision import (
+    ClassPower,
     Decision,
     Forecast,
     Imbalance,
@@ -39,6 +40,7 @@ __all__ = [
     "HARDWARE_PROFILES",
     "IN_FLIGHT",
     "KINDS",
+    "ClassPower",
     "Decision",
     "Duplicate",
     "Event",

@@ -192,8 +192,19 @@ class ShortTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPower:
+    """Watts of a hardware class: what a slot in use adds and what an idle worker draws, as its workers'
+    reports tell ("measured", or "emulated" where the devices are). By the "table" of hardware profiles kinds
+    are only compared: there are no watts."""
+
+    source: Literal["measured", "emulated", "table"]
+    slot_w: float | None = None
+    idle_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """All that one whole tick found and chose."""
+    """All that one whole tick found and chose. `power` is by hardware class."""
 
     at: float
     strategy: str
@@ -208,4 +219,5 @@ class Decision:
     moves: tuple[Move, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
+    power: Mapping[str, ClassPower] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from types import MappingProxyType
 from typing import Final
@@ -77,6 +78,9 @@ def bursty(seed: int, workers: int = 12) -> Scenario:
     return _made("bursty", "load 0.3 and each minute a burst of one kind: 0.7 in all", maker, machines)
 
 
+#: What a task of the energy scenario may wait to save all of its joules: about two of its runs.
+ENERGY_SLACK_S: Final = 12.0
+
 #: Kinds of work of the energy scenario, by how much of it is bound to arithmetic rather than to memory.
 COMPUTE: Final = MappingProxyType({"train": 0.9, "tune": 0.6, "embed": 0.3, "serve": 0.1})
 
@@ -90,7 +94,8 @@ def energy(seed: int, workers: int = 12) -> Scenario:
     mix = Mix(seconds=seconds, weights=dict.fromkeys(seconds, 1.0))
     maker, full = Maker(mix, Random(seed)), mix.rate(machines) / MEAN_SIZE
     maker.arrive(600.0, lambda _: 0.5 * full, 0.5 * full)
-    return _made("energy", "load 0.5 for ten minutes on V100, A10 and T4", maker, machines)
+    return replace(_made("energy", "load 0.5 for ten minutes on V100, A10 and T4", maker, machines),
+                   settings={"energy_slack": ENERGY_SLACK_S})
 
 
 def homogeneous(seed: int, workers: int = 12) -> Scenario:

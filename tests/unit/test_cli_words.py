@@ -55,6 +55,13 @@ def test_an_empty_fleet_says_how_to_begin() -> None:
     assert "Orders" not in said
 
 
+def test_the_power_of_a_class_is_told_with_where_it_comes_from() -> None:
+    power = {"cuda-V100": {"slot_w": 260.4, "idle_w": 40.0, "source": "measured"},
+             "cpu": {"slot_w": None, "idle_w": None, "source": "table"}}
+    assert "a slot in use draws: cuda-V100 260 W (measured)\n" in drawn(status(power=power))
+    assert "draws" not in drawn(status(power={"cpu": power["cpu"]}))
+
+
 def test_a_fleet_fits_eighty_columns_and_leaves_out_what_nobody_reports() -> None:
     said = drawn(status(workers=[worker(f"V100-{n}@emulated") for n in range(3)]))
     assert "V100-2@emulated  cuda-K80 (emulated)  1/1" in said

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from balancer.decide import benefit, cost
 from balancer.decide.benefit import score
 from balancer.decide.candidates import Candidate, lanes_of_class, migratable_tasks
+from balancer.decide.energy import Draw
 from balancer.decide.history import MoveHistory, ProfileMoves
 from balancer.decide.situation import Situation
 from balancer.model import Forecast, Imbalance, MoveKind, Needs, Order, QueuedTask, Reading, Worker
@@ -146,6 +147,22 @@ def test_moves_that_fail_gain_less(past: ProfileMoves | None, failing: float) ->
 )
 def test_benefit_factors(factor: str, worse: str, better: str) -> None:
     assert parts(worse)[factor] < parts(better)[factor]
+
+
+def test_joules_that_workers_report_stand_above_the_table() -> None:
+    """By the table a CPU is the more efficient kind; reports say that a slot of it draws ten times more."""
+    there = here("cuda-V100:.9 cpu:.1")
+    source, target = there.fleet.workers
+    told = replace(there, power={"cuda-V100": draw(20.0), "cpu": draw(200.0)})
+    before, after = (benefit.analyze(candidate(source), target, state).parts["energy"]
+                     for state in (there, told))
+    assert before > 0 > after
+
+
+def draw(slot_w: float) -> Draw:
+    """Many exact reports of workers that are busy half the time."""
+    return Draw(at=0.0, weight=100.0, busy=0.5, watts=slot_w / 2, busy_var=0.25, watts_var=slot_w ** 2 / 4,
+                cov=slot_w / 4)
 
 
 def test_preferred_hardware_counts() -> None:
