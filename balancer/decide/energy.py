@@ -39,7 +39,7 @@ SURE: Final = 3.0
 LEAST_VARIANCE: Final = 1e-6
 
 #: A task waits for frugal hardware for so many of its own runs at most, however great the slack.
-RUNS_WAITED: Final = 4.0
+RUNS_WAITED: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,13 +20,13 @@ def played(name: str, seed: int, slack_s: int, strategy: str = "priced") -> Resu
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_frugality_saves_joules_at_a_little_time(seed: int) -> None:
-    blind, frugal = played("energy", seed, 0), played("energy", seed, 12)
+    blind, frugal = played("energy", seed, 0), played("energy", seed, 20)
     assert frugal.energy_j < 0.97 * blind.energy_j
     assert frugal.mean_completion_s < 1.15 * blind.mean_completion_s
 
 
 def test_under_load_frugality_changes_next_to_nothing() -> None:
     """Four minutes of work at once: until its tail every slot is needed."""
-    blind, frugal = played("mixed", 1, 0), played("mixed", 1, 12)
+    blind, frugal = played("mixed", 1, 0), played("mixed", 1, 20)
     assert frugal.makespan_s == pytest.approx(blind.makespan_s, rel=0.02)
     assert frugal.mean_completion_s == pytest.approx(blind.mean_completion_s, rel=0.02)
