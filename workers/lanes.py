@@ -8,6 +8,7 @@ cannot run now. Without a balancer it serves every lane it can.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,9 +30,14 @@ logger = get_logger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class View:
-    """What the worker knows of the fleet: written by the reporter's thread, read at each pop."""
+    """What the worker knows of the fleet: written by the reporter's thread, read at each pop.
+
+    `revision` is the lane table's that `lanes` were read at; `stale` is set when a look saw another one.
+    """
 
     lanes: dict[str, TaskProfile] = field(default_factory=dict)
+    revision: bytes = b"none read"
+    stale: threading.Event = field(default_factory=threading.Event)
     reading: Reading = field(default_factory=Reading)
     health: str = "ok"
     draining: bool = False
@@ -139,10 +145,12 @@ class LaneFollower:
         keys = self.connection.keys
         lanes = list(self.view.lanes)
         steps = [str(step) for step in keys.priority_steps]
-        raw, lengths, heads = self.connection.script("backlog")(
-            [keys.order(self.hardware.hardware_class)],
+        raw, lengths, heads, revision = self.connection.script("backlog")(
+            [keys.order(self.hardware.hardware_class), keys.lanes_revision],
             [keys.sep, len(steps), *steps, *(keys.prefix + queue for queue in lanes)],
         )
+        if revision != self.view.revision:
+            self.view.stale.set()
         if raw != self.seen.order:
             self.order = self._parse(raw) if raw else None
         self.seen.at, self.seen.order = time.monotonic(), raw

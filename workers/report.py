@@ -32,6 +32,9 @@ HUNG_S: Final = 5.0
 AGAIN: Final = 10
 
 
+#: Seconds between two reads of the lane table, and from a report to the next, at least.
+LEAST_S: Final = 0.05
+
 #: Later than any report.
 WHENEVER: Final = 1e15
 
@@ -85,6 +88,7 @@ class Report:
     def stop(self) -> None:
         """End the thread and take this worker off the fleet's list."""
         self._memory.stop.set()
+        self.follower.view.stale.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         keys, worker = self.connection.keys, self.follower.worker
@@ -98,17 +102,27 @@ class Report:
             logger.warning("this worker's report is left to lapse: %s", error)
 
     def _loop(self, interval_s: float) -> None:
+        stale, due = self.follower.view.stale, float("-inf")
         while not self._memory.stop.is_set():
-            began = time.monotonic()
+            now = time.monotonic()
+            whole = now >= due
+            stale.clear()
             try:
-                self.once()
+                if whole:
+                    self.once()
+                else:
+                    self.read_lanes()
                 self._memory.told = ""
             except Exception as error:
                 # Once for each kind of trouble: a worker must not fill its log while Redis is away.
                 if self._memory.told != type(error).__name__:
                     self._memory.told = type(error).__name__
                     logger.warning("the report failed and is tried again each second", exc_info=True)
-            self._memory.stop.wait(max(0.05, interval_s - (time.monotonic() - began)))
+            if whole:
+                due = max(now + interval_s, time.monotonic() + LEAST_S)
+            # A lane that is new is served at once, and lanes that are entered one by one a few at a time.
+            if not self._memory.stop.wait(LEAST_S):
+                stale.wait(max(0.0, due - time.monotonic()))
 
     def once(self) -> None:
         """One report, in three round trips at most."""
@@ -147,9 +161,9 @@ class Report:
 
     def read_lanes(self) -> None:
         """The lane table, when it changed; an entry that cannot be read is left out and logged."""
-        connection, memory = self.connection, self._memory
+        connection, memory, view = self.connection, self._memory, self.follower.view
         revision = connection.client.get(connection.keys.lanes_revision)
-        if revision == memory.revision and memory.count % AGAIN:
+        if (revision or b"") == view.revision and memory.count % AGAIN:
             return
         lanes: dict[str, TaskProfile] = {}
         for queue, raw in connection.client.hgetall(connection.keys.lanes).items():
@@ -157,8 +171,7 @@ class Report:
                 lanes[queue.decode()] = documents.read_lane(raw).task_profile()
             except (BalancerError, UnicodeDecodeError) as error:
                 logger.warning("lane %r is left out: %s", queue, error)
-        memory.revision = revision
-        self.follower.view.lanes = lanes
+        view.revision, view.lanes = revision or b"", lanes
         self.listeners.lanes(self.follower.servable())
 
     def _health(self) -> str:
@@ -200,7 +213,6 @@ class Memory:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.count, self.told, self.holds = 0, "", ""
-        self.revision: bytes | None = b"none read"
         self.tasks: tuple[list[HeldTask], list[HeldTask]] = ([], [])
         self.clock = ServerClock()
         self.watch = LoopWatch()

@@ -69,6 +69,19 @@ def test_a_new_order_counts_from_the_next_pop_on(connection: Connection, followe
     assert lanes_of(follower.arrange([A, B, *OWN])) == [B, A]
 
 
+def test_a_lane_table_that_changed_is_noticed_at_the_next_look(
+    connection: Connection, follower: LaneFollower
+) -> None:
+    follower.view.revision = b"7"
+    connection.client.set(connection.keys.lanes_revision, 7)
+    follower.arrange(OWN)
+    assert not follower.view.stale.is_set()
+    connection.client.incr(connection.keys.lanes_revision)
+    follower.look_again()
+    follower.arrange(OWN)
+    assert follower.view.stale.is_set()
+
+
 def test_ties_go_by_the_age_of_their_heads(connection: Connection, follower: LaneFollower) -> None:
     publish(connection, order((A, B, C)))
     wait_in(connection, A, 5)

@@ -10,12 +10,22 @@ from tests.bench.peers import body
 from tests.bench.peers.place import Place, here
 
 TRAIN = "peers.train"
+START = "peers.start"
 
 
 def make_app(place: Place) -> Celery:
     """The app of a process that stands there, a worker or a client."""
-    if place.system.startswith("ours"):
-        return ours(place)
+    app = ours(place) if place.system.startswith("ours") else plain(place)
+
+    @app.task(shared=False, name=START, ignore_result=True)
+    def start_task() -> None:
+        body.start(place.folder, place.machine)
+
+    return app
+
+
+def plain(place: Place) -> Celery:
+    """Without the plug-in."""
     app = Celery("peers", broker=place.url, set_as_current=False)
     app.conf.broker_connection_retry_on_startup = True
     if place.system != "default":

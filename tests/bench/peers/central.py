@@ -96,7 +96,9 @@ def central(name: str, scenario: Scenario, folder: Path) -> Iterator[Submit]:
         def submit(job: Job, task_id: str) -> None:
             dispatcher.arrived.append((job, task_id))
 
-        with workers(place, scenario.machines, {m.name: ("-Q", m.name) for m in scenario.machines}, app):
+        names = [m.name for m in scenario.machines]
+        with workers(place, scenario.machines, {name: ("-Q", name) for name in names}, app, names):
+            dispatcher.book.new()
             thread.start()
             try:
                 yield submit

@@ -34,6 +34,9 @@ def on_dask(name: str, scenario: Scenario, folder: Path) -> Iterator[Submit]:
                        local_directory=str(folder), silence_logs=logging.CRITICAL) as cluster,
           Client(cluster) as client):
         client.wait_for_workers(len(machines))
+        first = {hardware_class: body.START_S for _, hardware_class in machines}
+        client.gather([client.submit(train, str(folder), machines, body.START_ID, first, workers=[number],
+                                     pure=False) for number in range(len(machines))])
 
         def submit(job: Job, task_id: str) -> None:
             # The key's first part is what Dask takes for a kind of task when it learns durations.

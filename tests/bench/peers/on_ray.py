@@ -54,8 +54,8 @@ def on_ray(name: str, scenario: Scenario, folder: Path) -> Iterator[Submit]:
              object_store_memory=100 * 2**20, _temp_dir=str(folder / "ray"), _node_ip_address="127.0.0.1")
     try:
         remote = ray.remote(num_cpus=1, max_retries=0)(train)
-        first = {hardware_class: 2.0 for _, hardware_class in machines}
-        ray.get([remote.remote(str(folder), machines, "start", first) for _ in machines])
+        first = {hardware_class: body.START_S for _, hardware_class in machines}
+        ray.get([remote.remote(str(folder), machines, body.START_ID, first) for _ in machines])
         references: list[Any] = []
 
         def submit(job: Job, task_id: str) -> None:

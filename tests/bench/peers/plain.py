@@ -63,9 +63,10 @@ def plain(name: str, scenario: Scenario, folder: Path) -> Iterator[Submit]:
         place = Place(system=name.removeprefix("celery_"), url=server.url, folder=folder)
         app = make_app(place)
         more = {m.name: ("-Q", m.hardware.hardware_class) for m in scenario.machines if by_hardware}
+        queues = [m.hardware.hardware_class for m in scenario.machines] if by_hardware else ["celery"]
 
         def submit(job: Job, task_id: str) -> None:
             app.tasks[TRAIN].apply_async((task_id, seconds_of(scenario, job)), queue=choose(job))
 
-        with workers(place, scenario.machines, more, app):
+        with workers(place, scenario.machines, more, app, queues):
             yield submit

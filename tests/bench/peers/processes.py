@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from balancer.demo.children import die_with_parent
 from balancer.simulate.scenario import Machine
+from tests.bench.peers.book import Reader
+from tests.bench.peers.celery_app import START
 from tests.bench.peers.place import Place
 from tests.waiting import wait_until
 
@@ -42,13 +44,23 @@ def celery(place: Place, log: str, *arguments: str) -> Iterator[None]:
 
 
 @contextmanager
-def workers(place: Place, machines: Sequence[Machine], more: Mapping[str, Sequence[str]],
-            app: Any) -> Iterator[None]:
-    """A worker of every machine, with `more` arguments by name; the block begins when all are ready."""
+def workers(place: Place, machines: Sequence[Machine], more: Mapping[str, Sequence[str]], app: Any,
+            queues: Sequence[str] = ("celery",)) -> Iterator[None]:
+    """A worker of every machine, with `more` arguments by name; the block begins when all are ready and have
+    run something from `queues`, which they serve between them."""
     with ExitStack() as stack:
         for machine in machines:
             at = replace(place, machine=machine.name, hardware_class=machine.hardware.hardware_class)
             stack.enter_context(celery(
                 at, machine.name, *WORKER, "-n", machine.name, *more.get(machine.name, ())))
         wait_until(lambda: len(app.control.ping(timeout=0.5)) >= len(machines), "all workers answer", START_S)
+        book, started = Reader(place.folder), []
+        for number in range(len(machines)):
+            app.tasks[START].apply_async(queue=queues[number % len(queues)])
+
+        def ran() -> bool:
+            started.extend(book.new())
+            return len(started) >= len(machines)
+
+        wait_until(ran, "every worker runs something", START_S)
         yield
