@@ -1,14 +1,20 @@
 """Runs a balancer in a thread of a process that has another main job, such as beat.
 
 The balancer is built inside the thread, again and again until Redis answers, so that neither a
-start without Redis nor a fault of the balancer ever touches the process around it.
+start without Redis nor a fault of the balancer ever touches the process around it. Nor does its end: an
+interpreter that ends while the thread is in the middle of native code aborts or hangs, so a turn
+that does not end in time ends the process at once.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,12 +31,17 @@ SERVICES: weakref.WeakKeyDictionary[Any, BalancerService] = weakref.WeakKeyDicti
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 
+#: How long the turn that is under way may take when the balancer is stopped (s). Waited for twice at most, by
+#: `stop` and at the end of the process: in all less than the 30 s that supervisors commonly grant.
+PATIENCE_S: Final = 10.0
+
 
 class BalancerService:
     """A balancer in a daemon thread. `start` and `stop` may be called twice."""
 
-    def __init__(self, build: Callable[[], AdaptiveLoadBalancer]) -> None:
+    def __init__(self, build: Callable[[], AdaptiveLoadBalancer], patience_s: float = PATIENCE_S) -> None:
         self._build = build
+        self._patience_s = patience_s
         self._lock = Lock()
         self._stopped = Event()
         self._thread: Thread | None = None
@@ -46,8 +57,9 @@ class BalancerService:
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="balancer", daemon=True)
                 self._thread.start()
+                atexit.register(self._leave)
 
-    def stop(self, timeout_s: float = 10.0) -> bool:
+    def stop(self) -> bool:
         """End the balancer and wait for the turn it is in; `False` when it is still in it."""
         self._stopped.set()
         with self._lock:
@@ -55,8 +67,21 @@ class BalancerService:
         if balancer is not None:
             balancer.stop()
         if thread is not None:
-            thread.join(timeout_s)
+            thread.join(self._patience_s)
         return thread is None or not thread.is_alive()
+
+    def _leave(self) -> None:
+        """The process ends. Python would cut the thread off wherever it next returns to Python, and C++ code
+        that it is in (DuckDB's, numpy's) does not survive that: `terminate`, or a lock that is never given
+        back. What the turn had not written down is found by the next holder of the lease."""
+        if self.stop():
+            return
+        log.error("the balancer is still in a turn after %g s: the process ends without it", self._patience_s)
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # whatever a closed or replaced stream raises
+                stream.flush()
+        os._exit(1)
 
     def _run(self) -> None:
         pause = FIRST_PAUSE_S
