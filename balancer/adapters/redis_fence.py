@@ -15,7 +15,7 @@ from balancer.adapters.documents import event_document
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_line import Line
 from balancer.errors import StoreError
-from balancer.model import Event
+from balancer.model import Event, HandedOver
 
 Verdict = Literal["taken", "answer", "held", "stale", "done", "cancelled"]
 Closed = Literal["closed", "none", "committed", "elsewhere"]
@@ -248,11 +248,20 @@ class Fence:
         data, share = self.connection.client.hmget(self.connection.keys.state(task_id), ["data", "share"])
         return None if data is None else (bytes(data), float(share) if share else None)
 
-    def relinquish(self, delivery: Delivery, queue: str, event: Event, *, token: str | None) -> str:
-        """Push the delivery, rewritten, to the front of `queue`. Returns "moved", "fence" or "gone".
+    def relinquish(
+        self,
+        delivery: Delivery,
+        queue: str,
+        move_id: str,
+        *,
+        token: str | None,
+        state_bytes: int | None = None,
+    ) -> str:
+        """Push the delivery, rewritten, to the front of `queue`, and tell it: "moved", "fence" or "gone".
 
-        `token` of a running task; `None` for a reserved one, whose claim the delivery names. Raises
-        `StoreError` when the kept message is not what kombu writes.
+        `token` of a running task; `None` for a reserved one, whose claim the delivery names. `state_bytes` of
+        the checkpoint it goes on from, where that is known. Raises `StoreError` when the kept message
+        is not what kombu writes.
         """
         keys = self.connection.keys
         held = self.connection.client.hget(keys.unacked, delivery.tag)
@@ -261,17 +270,12 @@ class Fence:
         envelope, priority = rewrite(held, queue, delivery)
         lists = dict(zip(keys.priority_steps, keys.queue_lists(queue), strict=True))
         step = max((s for s in keys.priority_steps if s <= priority), default=keys.priority_steps[0])
+        told = HandedOver(at=0.0, move_id=move_id, task_id=delivery.task_id, worker=self.worker, queue=queue,
+                          state_bytes=state_bytes)
         answer = self._run(
             "relinquish",
-            [
-                keys.fence(delivery.task_id),
-                keys.unacked,
-                keys.unacked_index,
-                lists[step],
-                keys.events,
-                keys.want(delivery.task_id),
-                keys.held(self.owner),
-            ],
+            [keys.fence(delivery.task_id), keys.unacked, keys.unacked_index, lists[step], keys.events,
+             keys.want(delivery.task_id), keys.held(self.owner)],
             [
                 "reserved" if token is None else "running",
                 delivery.generation,
@@ -279,7 +283,7 @@ class Fence:
                 delivery.tag,
                 envelope,
                 delivery.next_generation(),
-                event_document(event),
+                event_document(told),
                 ABANDONED_TTL_S,
                 keys.ours(""),
                 keys.sep,

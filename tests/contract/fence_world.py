@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_fence import RUNNING_TTL_S, Delivery, Fence
 from balancer.adapters.redis_recovery import Recovery
-from balancer.model import HandedOver, RunFinished
+from balancer.model import RunFinished
 from tests.contract.messages import raw_message
 
 TASK: Final = "00000000-0000-0000-0000-00000000000a"
@@ -242,10 +242,9 @@ class World:
 
     def leave(self, holding: Holding) -> None:
         """Hand the task to the other queue, running or reserved."""
-        told = HandedOver(at=0.0, move_id="m", task_id=TASK, worker=holding.owner, queue=OTHER)
         token = holding.token if holding.stage == "running" else None
         answer = self.sent(
-            lambda: self.fence(holding.owner).relinquish(holding.delivery, OTHER, told, token=token)
+            lambda: self.fence(holding.owner).relinquish(holding.delivery, OTHER, "m", token=token)
         )
         if answer == "moved":
             self.hands.remove(holding)

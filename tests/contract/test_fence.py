@@ -11,7 +11,7 @@ import pytest
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_fence import Delivery, Fence, rewrite
 from balancer.errors import StoreError
-from balancer.model import HandedOver, RunFinished, RunStarted
+from balancer.model import RunFinished, RunStarted
 
 STARTED = RunStarted(at=0.0, task_id="t", profile="p", worker="w@h", hardware_class="cpu", epoch=0)
 FINISHED = RunFinished(
@@ -26,7 +26,6 @@ FINISHED = RunFinished(
 )
 STALE = replace(FINISHED, outcome="stale")
 FIRST = Delivery(task_id="t", nesting=0, retries=0, epoch=0, tag="tag-1")
-TOLD = HandedOver(at=0.0, move_id="m", task_id="t", worker="w@h", queue="target")
 
 
 @pytest.fixture
@@ -249,7 +248,7 @@ def test_a_hand_over_ends_one_delivery_and_begins_the_next(
 ) -> None:
     hold(connection, "tag-1", priority=priority)
     token = fence.claim(FIRST, STARTED).token if token_known else None
-    assert fence.relinquish(FIRST, "target", TOLD, token=token) == "moved"
+    assert fence.relinquish(FIRST, "target", "m", token=token) == "moved"
     lists = dict(zip(connection.keys.priority_steps, connection.keys.queue_lists("target"), strict=True))
     message = json.loads(connection.client.rpop(lists[step]) or b"")
     assert message["properties"]["delivery_info"]["routing_key"] == "target"
@@ -268,13 +267,13 @@ def test_a_hand_over_ends_one_delivery_and_begins_the_next(
 def test_a_running_task_is_not_handed_over_as_a_reserved_one(connection: Connection, fence: Fence) -> None:
     hold(connection, "tag-1")
     fence.claim(FIRST, STARTED)
-    assert fence.relinquish(FIRST, "target", TOLD, token=None) == "fence"
+    assert fence.relinquish(FIRST, "target", "m", token=None) == "fence"
     assert connection.client.hexists(connection.keys.unacked, "tag-1")
     assert not connection.client.exists("target")
 
 
 def test_a_delivery_the_broker_took_back_is_not_doubled(connection: Connection, fence: Fence) -> None:
-    assert fence.relinquish(FIRST, "target", TOLD, token=None) == "gone"
+    assert fence.relinquish(FIRST, "target", "m", token=None) == "gone"
     assert not connection.client.exists("target")
 
 

@@ -228,7 +228,8 @@ class Busy:
     def start_balancing(self):
         with duckdb.connect() as connection:
             begun.set()
-            connection.execute("SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 = 3")
+            pairs = "range(1000000) a, range(1000000) b"
+            connection.execute(f"SELECT count(*) FROM {pairs} WHERE (a.range + b.range) % 7 = 3")
 
     def stop(self):
         pass

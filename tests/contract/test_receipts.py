@@ -15,14 +15,13 @@ from celery import Celery
 from balancer.adapters.documents import read_event
 from balancer.adapters.redis_connection import Connection, connect
 from balancer.adapters.redis_fence import Delivery, Fence
-from balancer.model import HandedOver, RunFinished, RunStarted
+from balancer.model import RunFinished, RunStarted
 from balancer.settings import from_sources
 from workers import BalancedTask, lease
 from workers.receipts import STORED, BalancedQoS, Receiver
 from workers.run import finished_document
 
 OWNER, OTHER = "w:1:1", "x:2:2"
-TOLD = HandedOver(at=0.0, move_id="m", task_id="t", worker="w@h", queue="target")
 
 
 class Desk:
@@ -346,11 +345,11 @@ def test_a_reserved_task_is_handed_over_by_its_claim_until_its_body_begins(app: 
     claim, tag = desk.header(message)["claim"], message.delivery_tag
     delivery = Delivery(task_id="t", nesting=0, retries=0, epoch=0, tag=tag, claim=claim)
     strange = Delivery(task_id="t", nesting=0, retries=0, epoch=0, tag=tag)
-    assert desk.fence.relinquish(strange, "target", TOLD, token=None) == "fence"
+    assert desk.fence.relinquish(strange, "target", "m", token=None) == "fence"
     desk.fence.begin("t", claim)
-    assert desk.fence.relinquish(delivery, "target", TOLD, token=None) == "fence"
+    assert desk.fence.relinquish(delivery, "target", "m", token=None) == "fence"
     desk.client.hdel(desk.keys.fence("t"), "begun")
-    assert desk.fence.relinquish(delivery, "target", TOLD, token=None) == "moved"
+    assert desk.fence.relinquish(delivery, "target", "m", token=None) == "moved"
     assert (desk.held(), desk.state(), desk.client.llen("target")) == (set(), "free", 1)
     message.ack()
     assert desk.state() == "free"
