@@ -25,7 +25,7 @@ TASKS     ?= 4000
 KILLS     ?= 20
 TRANSPORT ?= balanced-redis
 
-.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick bench-scenarios bench-peers bench-twin clean broken
+.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick bench-scenarios bench-peers bench-forecasts bench-twin clean broken
 
 help:
 	@echo 'make demo    watch a fleet of Celery workers balance itself, disturbed, for about two minutes'
@@ -39,6 +39,7 @@ help:
 	@echo 'make bench-tick       time a tick over up to ten thousand workers and a million queued tasks'
 	@echo 'make bench-scenarios  every scenario by every strategy in virtual time, beside the bounds'
 	@echo 'make bench-peers      the same jobs on real processes: plain Celery, Dask, Ray, ours (25 minutes)'
+	@echo 'make bench-forecasts  what forecasters err on loads of the twin, and what they cost a tick'
 	@echo 'make bench-twin       the twin beside real workers on the same small workload'
 	@echo 'make clean   remove what these commands made, the environment too'
 	@echo 'make help    this list; variables: PYTHON=python3.12, ARGS="…"'
@@ -75,6 +76,9 @@ bench-scenarios: $(VENV)/.dev
 
 bench-peers: $(VENV)/.peers
 	@$(PY) -m tests.bench.peers $(ARGS)
+
+bench-forecasts: $(VENV)/.dev
+	@$(PY) -m tests.bench.forecasts $(ARGS)
 
 bench-twin: $(VENV)/.dev
 	@$(PY) -m tests.bench.twin $(ARGS)

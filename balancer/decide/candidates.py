@@ -9,7 +9,7 @@ from balancer.decide.estimate import seconds, speed_of
 from balancer.decide.situation import Situation
 from balancer.decide.slots import remaining_s, whole_s
 from balancer.decide.way_out import way_out
-from balancer.model import Fleet, HeldTask, MoveKind, Order, QueuedTask, TaskProfile, Worker
+from balancer.model import Fleet, HeldTask, MoveKind, Order, QueuedTask, Rejected, TaskProfile, Worker
 from balancer.routing import class_queue, direct_queue
 
 
@@ -50,6 +50,27 @@ def migratable_tasks(
         profile = profiles.get(held.profile)
         if profile is not None and way_out(held, profile, worker, situation.settings.preempt):
             yield _held(held, profile, "running", worker, 0.0)
+
+
+def stuck_tasks(worker: Worker, situation: Situation) -> Iterator[Rejected]:
+    """What `worker` holds that cannot be a candidate, wherever to, and why."""
+    profiles = {lane.profile.name: lane.profile for lane in situation.fleet.lanes}
+    kinds: tuple[tuple[MoveKind, Sequence[HeldTask]], ...] = (
+        ("reserved", worker.reserved), ("running", worker.running))
+    for kind, tasks in kinds:
+        for held in tasks:
+            profile = profiles.get(held.profile)
+            if profile is None:
+                yield _stuck(held, kind, worker, "unknown profile",
+                             f"no lane tells what {held.profile!r} needs")
+            elif kind == "running" and way_out(held, profile, worker, situation.settings.preempt) is None:
+                yield _stuck(held, kind, worker, "not migratable",
+                             "the task does not checkpoint and cannot be interrupted there")
+
+
+def _stuck(held: HeldTask, kind: MoveKind, worker: Worker, reason: str, detail: str) -> Rejected:
+    return Rejected(task_id=held.task_id, profile=held.profile, kind=kind, source=worker.name, target="",
+                    reason=reason, detail=detail)
 
 
 def slots_by_class(fleet: Fleet) -> Mapping[str, int]:

@@ -30,7 +30,7 @@ SLOPE: Final = 0.2
 DAMPING: Final = 0.9
 
 #: Subjects at a time: all that is made on the way then fits into the processor's cache.
-TOGETHER: Final = 1_024
+TOGETHER: Final = 4096
 
 #: Steps whose mean slope the trend begins with, and errors that its interval is taken from.
 _FIRST: Final = 3

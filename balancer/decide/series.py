@@ -43,9 +43,9 @@ class Series(Mapping[str, tuple[float | None, ...]]):
         """The values at `places` and after them `latest`, of the subjects that were seen then."""
         loads = Utilisations.of(latest)
         if loads.names == self.names:
-            return _ever_seen(self.names, np.column_stack([self._columns(places), loads.shares]))
+            return _ever_seen(self.names, _longer(self._columns(places), loads.shares))
         column = np.array([loads.get(name, np.nan) for name in self.names], dtype=np.float64)
-        names, table = self.names, np.column_stack([self._columns(places), column])
+        names, table = self.names, _longer(self._columns(places), column)
         if np.isfinite(column).sum() < len(loads):
             new = tuple(name for name in loads if name not in self)
             fresh = np.full((len(new), table.shape[1]), np.nan)
@@ -85,8 +85,18 @@ class Series(Mapping[str, tuple[float | None, ...]]):
         return self._place
 
 
+def _longer(table: Floats, column: Floats) -> Floats:
+    """The table with one more column; columns lie one after the other, as they are looked at and dropped."""
+    longer = np.empty((len(table), table.shape[1] + 1), order="F")
+    longer[:, :-1], longer[:, -1] = table, column
+    return longer
+
+
 def _ever_seen(names: Sequence[str], table: Floats) -> Series:
-    return _of(np.isfinite(table).sum(axis=1) > 0, names, table)
+    seen = np.isfinite(table[:, -1]) if table.shape[1] else np.zeros(len(table), dtype=np.bool_)
+    if not seen.all():
+        seen[~seen] = np.isfinite(table[~seen]).any(axis=1)
+    return _of(seen, names, table)
 
 
 def _of(chosen: NDArray[np.bool_], names: Sequence[str], table: Floats) -> Series:

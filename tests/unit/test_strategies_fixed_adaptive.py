@@ -129,6 +129,19 @@ def test_what_nobody_can_take_is_said() -> None:
     assert (refusal.task_id, refusal.reason, refusal.source) == ("g", "nowhere to go", "cpu-0")
 
 
+def test_what_cannot_leave_is_refused_with_the_reason() -> None:
+    clinging = replace(held("cling", "p", ran_s=20.0), checkpoints=False)
+    source = replace(loaded(slots=4), running=(clinging, held("strange", "who knows", ran_s=1.0)),
+                     reserved=(held("odd", "nobody"),))
+    there = now(source, free())
+    lanes = tuple(replace(one, profile=replace(one.profile, checkpoints=False)) for one in there.fleet.lanes)
+    found = Adaptive().suggest(replace(there, fleet=replace(there.fleet, lanes=lanes)))
+    assert {(r.task_id, r.kind, r.reason) for r in found.rejected} == {
+        ("cling", "running", "not migratable"), ("strange", "running", "unknown profile"),
+        ("odd", "reserved", "unknown profile")}
+    assert all(r.source == "cpu-0" and r.detail for r in found.rejected)
+
+
 def test_a_foreseen_imbalance_is_marked() -> None:
     there = now(loaded("t"), free())
     assert there.imbalance is not None

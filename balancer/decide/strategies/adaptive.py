@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final
 
 from balancer.decide.benefit import score
-from balancer.decide.candidates import Candidate, migratable_tasks, slots_by_class
+from balancer.decide.candidates import Candidate, migratable_tasks, slots_by_class, stuck_tasks
 from balancer.decide.plan import move_id
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.strategies.static import best_class_orders
@@ -53,8 +53,8 @@ class Adaptive:
 
 
 def pairs(situation: Situation, orders: Sequence[Order]) -> Suggestions:
-    """Scored moves from overloaded to underloaded workers, the tasks that no such worker can run, and what
-    was cut short.
+    """Scored moves from overloaded to underloaded workers, the tasks that no such worker can run or that
+    cannot leave, and what was cut short.
 
     In the order of load: from the most loaded source, to the least loaded target. Empty when the
     situation shows no imbalance.
@@ -78,6 +78,7 @@ def pairs(situation: Situation, orders: Sequence[Order]) -> Suggestions:
             moves += [_move(candidate, t, situation, imbalance) for t in able[:TARGETS_LIMIT]]
             if not able:
                 rejected.append(_nowhere(candidate, imbalance))
+        rejected += islice(stuck_tasks(source, situation), TASKS_LIMIT)
         cut["tasks"] += next(found, None) is not None
     return Suggestions(moves=tuple(moves), rejected=tuple(rejected), notes=_cuts(len(sources), cut))
 
