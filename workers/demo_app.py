@@ -21,7 +21,7 @@ from workers import BalancedTask, identity, install
 
 def make_app(place: Place) -> Celery:
     """The demo's app for a process at `place`."""
-    app = Celery("balancer-demo", broker=place.redis, backend=place.redis, set_as_current=False)
+    app = Celery("balancer-demo", broker=place.broker, backend=place.redis, set_as_current=False)
     app.conf.update(conf(place))
     install(app)
     book = watch.Watch(place.watch) if place.watch else None

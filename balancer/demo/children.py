@@ -60,14 +60,15 @@ class Children:
         self.folder = folder
         self.all: list[Child] = []
 
-    def start(self, name: str, *arguments: str) -> Child:
+    def start(self, name: str, *arguments: str, **environment: str) -> Child:
         """`celery -A <app> <arguments>` as a child; call it from the main thread only (PR_SET_PDEATHSIG)."""
         log = self.folder / f"{name.partition('@')[0]}.log"
         parent = os.getpid()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", self.app, *arguments],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env={**self.environment, **environment},
                 start_new_session=True, preexec_fn=lambda: die_with_parent(parent),
             )
         child = Child(name=name, process=process, log=log)

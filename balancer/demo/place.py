@@ -24,7 +24,7 @@ USUAL_REDIS: Final = "redis://127.0.0.1:6379/0"
 class Place:
     """Where a process of the demo stands.
 
-    `redis` is broker and result store; `watch` the independent ledger's Redis (empty: none).
+    `redis` is the result store, and `broker` the same by the transport that loses nothing; `watch` the independent ledger's Redis (empty: none).
     `folder` is where the demo keeps its files. `block_s` is the measured time of one block of
     real CPU work; `warm` says whether the balancer is given the table of speeds as hints.
     """
@@ -35,6 +35,11 @@ class Place:
     strategy: str = "priced"
     block_s: float | None = None
     warm: bool = True
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL: the same Redis on the balanced transport, where there is one for its scheme."""
+        return f"balanced-{self.redis}" if self.redis.startswith(("redis://", "rediss://")) else self.redis
 
     def environment(self) -> dict[str, str]:
         """This record as environment variables."""

@@ -99,7 +99,7 @@ def stage(
         children = Children(name, place.environment(), folder)
         write_environment(place, folder)
         try:
-            flower_url = _start_flower(children) if options.flower else None
+            flower_url = _start_flower(children, place.redis) if options.flower else None
             yield Stage(
                 app=make_app(place), redis=sentence, place=place, watch=watch, children=children,
                 flower_url=flower_url,
@@ -141,12 +141,13 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _start_flower(children: Children) -> str | None:
-    """Flower on a free port; `None` when it is not installed."""
+def _start_flower(children: Children, broker: str) -> str | None:
+    """Flower on a free port; `None` when it is not installed. It reads queue lengths by the scheme of the
+    broker's URL and knows the stock ones; the environment hides the password that an argument would show."""
     if find_spec("flower") is None:
         return None
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    children.start("flower", "flower", "--address=127.0.0.1", f"--port={port}")
+    children.start("flower", "flower", "--address=127.0.0.1", f"--port={port}", BROKER_URL=broker)
     return f"http://127.0.0.1:{port}"

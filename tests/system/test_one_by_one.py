@@ -77,7 +77,8 @@ def test_worker_beat_and_flower_started_by_hand_make_a_balanced_fleet(
     children.start("gpu", "worker", "--hardware", card, "-n", "gpu0@emulated", "-P", "threads", *one)
     children.start("cpu", "worker", "--hardware", "cpu", "-n", "cpu0@here", *one)
     children.start("beat", "beat", "-s", str(tmp_path / "schedule"), "--pidfile=")
-    children.start("flower", "flower", "--address=127.0.0.1", f"--port={port}", "--basic-auth=a:b")
+    children.start("flower", "flower", "--address=127.0.0.1", f"--port={port}", "--basic-auth=a:b",
+                   BROKER_URL=place.redis)
     app = make_app(place)
     training = app.tasks[TRAINING_TASK].apply_async(
         kwargs={"profile": "A3C", "size": 0.5}, profile="A3C", size=0.5
@@ -90,6 +91,7 @@ def test_worker_beat_and_flower_started_by_hand_make_a_balanced_fleet(
     wait_until(lambda: redis_client.exists(order), "the balancer published an order" + logs, 30)
     url = f"http://127.0.0.1:{port}/"
     wait_until(lambda: "gpu0@emulated" in page(url), "Flower shows the worker" + logs, 60)
+    wait_until(lambda: re.search(r">\s*celery\s*<", page(url + "broker")), "Flower shows a queue" + logs, 60)
     late = app.tasks[MATRIX_TASK].apply_async(kwargs={"blocks": 5}, profile=MATRIX_PROFILE, size=5)
     wait_until(lambda: late.id in page(url + "api/tasks"), "Flower shows a task" + logs, 60)
     fleet = said(children, "status")
