@@ -24,7 +24,8 @@ USUAL_REDIS: Final = "redis://127.0.0.1:6379/0"
 class Place:
     """Where a process of the demo stands.
 
-    `redis` is the result store, and `broker` the same by the transport that loses nothing; `watch` the independent ledger's Redis (empty: none).
+    `redis` is the result store, and `broker` the same by the transport that loses nothing; `watch` the
+    independent ledger's Redis (empty: none).
     `folder` is where the demo keeps its files. `block_s` is the measured time of one block of
     real CPU work; `warm` says whether the balancer is given the table of speeds as hints.
     """
