@@ -105,6 +105,12 @@ def requests(consumer: Any) -> tuple[list[Any], list[Any]]:
     return active, [r for r in held.values() if r.id not in running and not r.acknowledged]
 
 
+def profiles() -> list[str]:
+    """The profile of each task that this worker has received and not ended."""
+    received = snapshot(worker_state.requests.values())
+    return [read_header(r.request_dict.get("balancer")).profile or r.name for r in received]
+
+
 def tasks(connection: Connection, consumer: Any, now: float) -> tuple[list[HeldTask], list[HeldTask]]:
     """Running and reserved tasks as the balancer is told; `now` is the server's clock (s)."""
     active, waiting = requests(consumer)

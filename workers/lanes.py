@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,13 +24,15 @@ from balancer.decide.pull import ranked
 from balancer.errors import BalancerError
 from balancer.model import Hardware, Order, Reading, TaskProfile
 from balancer.routing import can_run, class_queue, direct_queue, is_lane, strike_reason
+from workers import held
+from workers.device import shared_device
 
 logger = get_logger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
 class View:
-    """What the worker knows of the fleet: written by the reporter's thread, read at each pop.
+    """What the worker knows of the fleet and of itself: written by the reporter's thread, read at each pop.
 
     `revision` is the lane table's that `lanes` were read at; `stale` is set when a look saw another one.
     """
@@ -41,6 +43,7 @@ class View:
     reading: Reading = field(default_factory=Reading)
     health: str = "ok"
     draining: bool = False
+    slots: int = 1
 
 
 #: A look at the lanes is good for so long (s): under load a worker pops a thousand times a second, and
@@ -57,7 +60,7 @@ class Look:
     waiting: dict[str, int] = field(default_factory=dict)
     heads: dict[str, float | None] = field(default_factory=dict)
     #: What `ordered` was made from, beside the look itself.
-    made_of: tuple[frozenset[str], Any, Any] | None = None
+    made_of: tuple[frozenset[str], Any, Any, tuple[str, ...]] | None = None
     ordered: list[str] = field(default_factory=list)
     #: Whether the last arrangement rests on an earlier look.
     reused: bool = False
@@ -68,10 +71,12 @@ class LaneFollower:
 
     current: LaneFollower | None = None
 
-    def __init__(self, connection: Connection, hardware: Hardware, worker: str) -> None:
+    def __init__(self, connection: Connection, hardware: Hardware, worker: str,
+                 held_profiles: Callable[[], list[str]] = held.profiles) -> None:
         self.connection = connection
         self.hardware = hardware
         self.worker = worker
+        self.held_profiles = held_profiles
         self.view = View()
         self.order: Order | None = None
         self.served_other_last = False
@@ -110,7 +115,7 @@ class LaneFollower:
         self.seen.at = float("-inf")
 
     def _ordered(self, lanes: list[str]) -> list[str]:
-        made_of = frozenset(lanes), self.view.reading, self.view.lanes
+        made_of = frozenset(lanes), self.view.reading, self.view.lanes, self._holding()
         self.seen.reused = time.monotonic() - self.seen.at < LOOK_S and self.seen.made_of == made_of
         if not self.seen.reused:
             able = [queue for queue in lanes if self._may_serve(queue)]
@@ -119,18 +124,25 @@ class LaneFollower:
             except (RedisError, BalancerError) as error:
                 logger.warning("the order of lanes could not be read: %s", error)
                 return able
-            self.seen.made_of, self.seen.ordered = made_of, self._judged(able)
+            self.seen.made_of, self.seen.ordered = made_of, self._judged(able, made_of[-1])
         return self.seen.ordered
 
-    def _judged(self, able: list[str]) -> list[str]:
+    def _holding(self) -> tuple[str, ...]:
+        """The profiles that this worker holds, where its slots share a device."""
+        return tuple(self.held_profiles()) if self.view.slots > 1 and self.hardware.gpu_memory_bytes else ()
+
+    def _judged(self, able: list[str], holding: tuple[str, ...]) -> list[str]:
         """The lanes this worker may serve now, best first, by the last look."""
         waiting, heads = self.seen.waiting, self.seen.heads
+        device = shared_device(self.hardware, self.view.reading, self.view.slots, self.view.lanes, holding)
+        if device is not None:
+            able = [queue for queue in able if device.holds(queue)]
         if self.order is None:
             return sorted(able, key=lambda queue: heads.get(queue) or float("inf"))
         now = time.time()
         oldest = {queue: now - at for queue, at in heads.items() if at is not None}
         speed = self.order.speeds.get(self.worker, 1.0)
-        chosen = [queue for queue in ranked(self.order, waiting, oldest, speed) if queue in able]
+        chosen = [queue for queue in ranked(self.order, waiting, oldest, speed, device) if queue in able]
         if self.order.exclusive:
             return chosen
         known = {offer.queue for offer in self.order.offers}

@@ -88,7 +88,7 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         LaneFollower.current = follower
         # Before the first delivery: what this worker holds is found by its name in the list of the living.
         redis_beats.enter(connection.client, connection.keys, self.instance)
-        slots = max(1, int(consumer.pool.num_processes or 1))
+        slots = follower.view.slots = max(1, int(consumer.pool.num_processes or 1))
         logger.info(
             "balancer: %s serves as %s%s with %d slots, telemetry %s",
             consumer.hostname,

@@ -1,40 +1,92 @@
 """How much of a node's free GPUs the usual tasks cannot use: the measure of FGD (Weng et al., ATC '23).
 
 F(M) = Σ_m p_m·F(m): all that is left free where task m cannot run on the node at all, else what is left on
-GPUs that are too full for it. Who places a task where F grows least keeps room for those that come. Pure.
+GPUs that are too full for it. Who places a task where F grows least keeps room for those that come. Pure,
+without numpy: workers ask it at every pop (`pull`), and so does the experiment of `simulate.placement`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
+from balancer.model import Footprint
 
-Floats = NDArray[np.float64]
+#: Shares this close are the same.
+SAME: Final = 1e-9
 
-#: Free shares this close are the same.
-SAME = 1e-9
+#: The usual tasks: how often each comes (Σ = 1), and what it takes.
+Mix = tuple[tuple[float, Footprint], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mix:
-    """The usual tasks (M,): how often each comes (Σ = 1), GPUs, the share of each GPU (0–1), and what it
-    needs of the node's processor and memory, in the units of the nodes."""
+class Room:
+    """What is free of a node: `left` of each GPU (0–1 or bytes, as the tasks' shares), of its processor and
+    memory, and tasks that may still join."""
 
-    weight: Floats
-    gpus: Floats
-    share: Floats
-    cpu: Floats
-    memory: Floats
+    left: tuple[float, ...]
+    cpu: float = float("inf")
+    memory: float = float("inf")
+    slots: float = float("inf")
+
+    def runs(self, task: Footprint) -> bool:
+        """Whether it has room for such a task."""
+        if self.slots < 1 or task.cpu > self.cpu + SAME or task.memory > self.memory + SAME:
+            return False
+        if len(self.left) == 1:
+            return task.gpus <= 1 and self.left[0] >= task.share - SAME
+        return sum(left >= task.share - SAME for left in self.left) >= task.gpus
+
+    def after(self, task: Footprint, gpus: Sequence[int]) -> Room:
+        """With the task on these GPUs."""
+        left = tuple(round(free - task.share, 6) if g in gpus else free for g, free in enumerate(self.left))
+        return Room(left=left, cpu=self.cpu - task.cpu, memory=self.memory - task.memory,
+                    slots=self.slots - 1)
+
+    def places(self, task: Footprint) -> Iterator[tuple[int, ...]]:
+        """The GPUs that the task could get: one of each fullness, or the first that are free enough."""
+        if not self.runs(task):
+            return
+        if len(self.left) == 1:
+            yield (0,)
+            return
+        fit = [g for g, left in enumerate(self.left) if left >= task.share - SAME]
+        if task.gpus == 1:
+            yield from {self.left[g]: (g,) for g in reversed(fit)}.values()
+        else:
+            yield tuple(fit[: task.gpus])
 
 
-def fragments(left: Sequence[float], cpu: float, memory: float, mix: Mix) -> float:
-    """Expected GPUs that are free on a node and of no use to a task of the mix. `left` is what is free of
-    each GPU (0–1)."""
-    free = np.asarray(left, dtype=np.float64)
-    enough = free[None, :] >= mix.share[:, None] - SAME
-    runs = (enough.sum(axis=1) >= mix.gpus) & (mix.cpu <= cpu + SAME) & (mix.memory <= memory + SAME)
-    unusable = np.where(runs, np.where(enough, 0.0, free).sum(axis=1), free.sum())
-    return float(mix.weight @ unusable)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """One way to take a task: by how much F grows, and what it leaves. Less growth is better, then less that
+    is left (best fit)."""
+
+    growth: float
+    after: Room
+
+    @property
+    def rating(self) -> tuple[float, float]:
+        return self.growth, sum(self.after.left)
+
+
+def fragments(room: Room, mix: Mix) -> float:
+    """Expected free GPU (in the unit of `room.left`) that is of no use to a task of the mix."""
+    unusable, whole = 0.0, sum(room.left)
+    if room.slots < 1 or whole == 0.0:
+        return whole
+    for weight, task in mix:
+        if room.runs(task):
+            unusable += weight * sum(left for left in room.left if left < task.share - SAME)
+        else:
+            unusable += weight * whole
+    return unusable
+
+
+def best_fit(room: Room, task: Footprint, mix: Mix, before: float) -> Fit | None:
+    """The way to take the task that adds least to F, which is `before` without it; `None` where it does not
+    fit."""
+    fits = [Fit(growth=fragments(after, mix) - before, after=after)
+            for gpus in room.places(task) for after in (room.after(task, gpus),)]
+    return min(fits, key=lambda fit: fit.rating, default=None)

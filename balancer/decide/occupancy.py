@@ -1,15 +1,21 @@
 """How many of a worker's slots one task takes up: several where it needs much of a shared device's memory.
 
 Four slots on one GPU are no four GPUs to a task that asks for all of its memory. Read by `order` for prices
-and by `capacity` for the slots that are truly free; pure.
+and by `capacity` for the slots that are truly free. Beside it the mix that FGD's measure goes by: what the
+fleet's usual tasks ask of a device. Pure.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from balancer.decide.columns import Columns, Floats
-from balancer.model import Fleet
+from balancer.model import Fleet, Footprint
+
+#: Kinds of usual tasks at most: what each asks for is rounded up to so many steps of the largest.
+KINDS_MOST: Final = 12
 
 
 def occupancy(fleet: Fleet, seen: Columns) -> Floats:
@@ -29,3 +35,24 @@ def occupancy(fleet: Fleet, seen: Columns) -> Floats:
         if device > 0:
             taken[:, h] = np.clip(slots[h] * needed / device, 1.0, slots[h])
     return taken
+
+
+def usual(fleet: Fleet, seen: Columns) -> tuple[tuple[float, Footprint], ...]:
+    """The usual tasks by the device memory (bytes) that they ask for, and how often each comes (Σ = 1);
+    nothing where none asks for any.
+
+    What waits and what runs counts, and each lane for one more task: none is forgotten while it is empty.
+    """
+    asked = np.array([lane.profile.needs.gpu_memory_bytes or 0 for lane in fleet.lanes], dtype=np.float64)
+    if not asked.any():
+        return ()
+    waits = np.array([max(0, lane.waiting) for lane in fleet.lanes], dtype=np.float64)
+    rows = seen.runs.lane[seen.runs.lane >= 0]
+    count = 1.0 + waits + np.bincount(rows, minlength=asked.size)
+    sizes, which = np.unique(asked, return_inverse=True)
+    if sizes.size > KINDS_MOST:
+        step = sizes[-1] / KINDS_MOST
+        sizes, which = np.unique(np.ceil(asked / step) * step, return_inverse=True)
+    share = np.bincount(which, count) / count.sum()
+    return tuple((weight, Footprint(share=size))
+                 for weight, size in zip(share.tolist(), sizes.tolist(), strict=True) if size > 0)

@@ -18,7 +18,7 @@ from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.energy import lateness, power_of, slack_s
-from balancer.decide.occupancy import occupancy
+from balancer.decide.occupancy import occupancy, usual
 from balancer.decide.prices import Prices, solve
 from balancer.decide.pull import LISTED_MOST, TOLERANCE
 from balancer.decide.situation import Situation
@@ -118,7 +118,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     first, left = starving(state, situation), forsaken(state, situation)
     backlog_s = sum(n * values[queue] for queue, n in backlog.items())
     speeds, made = _speeds(known.seen), []
-    shelf = _shelf(state, backlog, left)
+    shelf, mix = _shelf(state, backlog, left), () if plain else usual(situation.fleet, known.seen)
     for h, name in enumerate(state.classes):
         rows, offers = _offers(state, h, shelf)
         order = Order(
@@ -126,6 +126,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
             values=values, price=float(state.prices.price[h]),
             committed_s=committed_s, backlog_s=backlog_s,
             speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
+            usual=mix,
         )
         mine = [queue for queue, best in first.items() if best == name]
         groups = _groups(order, offers, shelf.waiting[rows], mine, 1.0 if plain else settings.tie_ratio)

@@ -6,16 +6,33 @@ its memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from balancer.model import LaneOffer, Order
+from balancer.decide.fragments import Fit, Mix, Room, best_fit, fragments
+from balancer.model import Footprint, LaneOffer, Order
 
 #: Lanes that a worker lists in one pop at most: a pop costs Redis more with each.
 LISTED_MOST: Final = 50
 
 #: A worker refuses a lane only when others would be sooner by more than this share: no estimate is better.
 TOLERANCE: Final = 0.01
+
+#: What a task takes of a device that asks for nothing of it.
+NOTHING: Final = Footprint()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What is free of the device that a worker's slots share, and what a task of each lane takes of it."""
+
+    room: Room
+    takes: Mapping[str, Footprint]
+
+    def holds(self, queue: str) -> bool:
+        """Whether a task of the lane fits now."""
+        return self.room.runs(self.takes.get(queue, NOTHING))
 
 
 def accepts(offer: LaneOffer, order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> bool:
@@ -35,24 +52,47 @@ def admitted(order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> It
 
 
 def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float] | None = None,
-           speed: float = 1.0) -> list[str]:
+           speed: float = 1.0, device: Device | None = None) -> list[str]:
     """The queues a worker should list in its next pop, best first, at most `LISTED_MOST`.
 
     Groups in order; inside one by age of the head (`oldest`, s by queue) where all that wait there have
-    one, else by length. Then lanes in no group that have work and that the guard admits by now.
+    one, else by length. Then lanes in no group that have work and that the guard admits by now. On a
+    `device` that slots share, by what they waste of it first (`packed`), if the order tells the usual tasks.
     """
     offers = {offer.queue: offer for offer in order.offers}
-    drain = drain_s(order, waiting)
-    listed: list[str] = []
-    for group in order.groups:
-        open_ = [q for q in group if q in offers
-                 and (not order.guarded or sooner(offers[q], order, drain, speed))]
-        listed += _by_age(open_, waiting, oldest or {}) if len(open_) > 1 else open_
+    drain, ages = drain_s(order, waiting), oldest or {}
+    groups = [[q for q in group if q in offers and (not order.guarded
+                                                    or sooner(offers[q], order, drain, speed))]
+              for group in order.groups]
     if not order.exclusive:
         grouped = {queue for group in order.groups for queue in group}
-        listed += [o.queue for o in order.offers if o.queue not in grouped and waiting.get(o.queue, 0) > 0
+        groups += [[o.queue] for o in order.offers if o.queue not in grouped and waiting.get(o.queue, 0) > 0
                    and (not order.guarded or sooner(o, order, drain, speed))]
+    if device is not None and order.usual:
+        groups = packed(groups, device, order.usual)
+    listed = [q for group in groups for q in (_by_age(group, waiting, ages) if len(group) > 1 else group)]
     return listed[:LISTED_MOST]
+
+
+def packed(groups: Sequence[Sequence[str]], device: Device, usual: Mix) -> list[list[str]]:
+    """What fits the device of each group, in groups of those that waste as much of it, least first: FGD's
+    rule among lanes of like price. Waste is the growth of what the usual tasks cannot use; of the same
+    the best fit comes first.
+    """
+    before = fragments(device.room, usual)
+    known: dict[Footprint, Fit | None] = {}
+    made: list[list[str]] = []
+    for group in groups:
+        alike: dict[tuple[float, float], list[str]] = {}
+        for queue in group:
+            task = device.takes.get(queue, NOTHING)
+            if task not in known:
+                known[task] = best_fit(device.room, task, usual, before)
+            fit = known[task]
+            if fit is not None:
+                alike.setdefault(fit.rating, []).append(queue)
+        made += [alike[rating] for rating in sorted(alike)]
+    return made
 
 
 def _by_age(queues: list[str], waiting: Mapping[str, int], oldest: Mapping[str, float]) -> list[str]:

@@ -32,7 +32,7 @@ from balancer.model.events import (
 from balancer.model.fleet import Fleet, Lane, QueuedTask, SetAside
 from balancer.model.hardware import HARDWARE_PROFILES, KINDS, Hardware, HardwareProfile, Kind, as_kind
 from balancer.model.migration import IN_FLIGHT, Migration, MigrationState
-from balancer.model.task import HeldTask, Needs, TaskProfile
+from balancer.model.task import Footprint, HeldTask, Needs, TaskProfile
 from balancer.model.worker import DIMENSIONS, Reading, Worker
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Duplicate",
     "Event",
     "Fleet",
+    "Footprint",
     "Forecast",
     "GivenUp",
     "HandedOver",

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from balancer.model.fleet import SetAside
+from balancer.model.task import Footprint
 
 MoveKind = Literal["queued", "reserved", "running"]
 Direction = Literal["increasing", "decreasing", "stable"]
@@ -164,7 +165,9 @@ class Order:
     `best_seconds`, or `soonest_s` corrected by what the backlog has grown since
     (`balancer.decide.order.accepts`). With `exclusive` lanes that are not in `groups` are not
     served at all while the order is fresh. `speeds` names the workers of the class that are
-    faster or slower than it, with their speed relative to it.
+    faster or slower than it, with their speed relative to it. `usual` are the fleet's usual tasks
+    by the device memory (bytes) that they take, with how often each comes (Σ = 1); empty where no
+    task takes any.
     """
 
     hardware_class: str
@@ -179,6 +182,7 @@ class Order:
     guarded: bool = True
     exclusive: bool = False
     strategy: str = "priced"
+    usual: tuple[tuple[float, Footprint], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,17 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What a task takes of a node while it runs: of each of its `gpus` the `share` (bytes of memory, or 0–1
+    of a GPU), and of the node's processor and memory."""
+
+    share: float = 0.0
+    gpus: int = 1
+    cpu: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskProfile:
     """A class of tasks that run alike.
 

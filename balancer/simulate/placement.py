@@ -7,112 +7,71 @@ lanes, and nodes that take what fits them best (`pull`), by the rule of late bin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
-
-from balancer.decide.fragments import SAME, Mix, fragments
+from balancer.decide.fragments import Fit, Mix, Room, best_fit, fragments
+from balancer.decide.pull import Device, ranked
+from balancer.model import Footprint, LaneOffer, Order
 from balancer.simulate.recorded import OpenNode, Pod, load_nodes, load_pods
 
 #: Demand in GPUs over the GPUs that there are.
 DEMAND: Final = 1.3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What is free on a node: of each GPU (0–1), of its processor and of its memory."""
-
-    left: tuple[float, ...]
-    cpu: int
-    memory: int
-
-    def after(self, kind: Kind, gpus: tuple[int, ...]) -> State:
-        """With a pod on these GPUs."""
-        left = list(self.left)
-        for gpu in gpus:
-            left[gpu] = round(left[gpu] - kind.share, 6)
-        return State(left=tuple(left), cpu=self.cpu - kind.cpu, memory=self.memory - kind.memory)
-
-    def places(self, kind: Kind) -> Iterator[tuple[int, ...]]:
-        """The GPUs that a pod could get: one of each fullness, or the first whole ones."""
-        if kind.cpu > self.cpu or kind.memory > self.memory:
-            return
-        fit = [g for g, left in enumerate(self.left) if left >= kind.share - SAME]
-        if len(fit) < kind.gpus:
-            return
-        if kind.gpus > 1:
-            yield tuple(fit[: kind.gpus])
-            return
-        yield from {self.left[g]: (g,) for g in reversed(fit)}.values()
+def kind_of(pod: Pod) -> Footprint:
+    """What a pod takes: shares of GPUs, thousandths of a processor, MiB."""
+    return Footprint(share=pod.milli / 1000, gpus=pod.gpus, cpu=pod.cpu_milli, memory=pod.memory_mib)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """Pods that ask for the same."""
-
-    gpus: int
-    share: float
-    cpu: int
-    memory: int
-
-    @property
-    def wanted(self) -> float:
-        """GPUs in all."""
-        return self.gpus * self.share
-
-
-def kind_of(pod: Pod) -> Kind:
-    return Kind(gpus=pod.gpus, share=pod.milli / 1000, cpu=pod.cpu_milli, memory=pod.memory_mib)
-
-
-#: What a policy says of one way to place a pod: the least is taken.
+#: What a policy says of one way to place a pod on a node: the least is taken.
 Rating = tuple[float, ...]
 
 
 @dataclass(slots=True)
 class Cluster:
-    """The nodes' states, and what is known of states by kind: all nodes in one state are alike."""
+    """The nodes' rooms, and what is known of rooms by kind of pod: all nodes with the same room are alike."""
 
-    states: list[State]
+    rooms: list[Room]
     mix: Mix
-    rate: Callable[[Cluster, State, State], Rating]
-    known: dict[tuple[State, Kind], tuple[Rating, State] | None] = field(default_factory=dict)
-    wasted: dict[State, float] = field(default_factory=dict)
+    rate: Callable[[Room, Fit], Rating]
+    known: dict[tuple[Room, Footprint], tuple[Rating, Room] | None] = field(default_factory=dict)
+    wasted: dict[Room, float] = field(default_factory=dict)
 
-    def fragments(self, state: State) -> float:
-        """F of a node in this state."""
-        if state not in self.wasted:
-            self.wasted[state] = fragments(state.left, state.cpu, state.memory, self.mix)
-        return self.wasted[state]
+    def fragments(self, room: Room) -> float:
+        """F of a node with this room."""
+        if room not in self.wasted:
+            self.wasted[room] = fragments(room, self.mix)
+        return self.wasted[room]
 
-    def best(self, state: State, kind: Kind) -> tuple[Rating, State] | None:
-        """The best way to place a pod of this kind on a node in this state; `None` where it does not fit."""
-        if (state, kind) not in self.known:
-            options = ((self.rate(self, state, after), after)
-                       for gpus in state.places(kind) for after in (state.after(kind, gpus),))
-            self.known[state, kind] = min(options, key=lambda o: o[0], default=None)
-        return self.known[state, kind]
-
-
-def _gradient(cluster: Cluster, before: State, after: State) -> Rating:
-    return cluster.fragments(after) - cluster.fragments(before), sum(after.left)
+    def best(self, room: Room, kind: Footprint) -> tuple[Rating, Room] | None:
+        """The best way to place a pod of this kind in this room; `None` where it does not fit."""
+        if (room, kind) not in self.known:
+            before, ways = self.fragments(room), (room.after(kind, gpus) for gpus in room.places(kind))
+            fits = (Fit(growth=self.fragments(after) - before, after=after) for after in ways)
+            options = ((self.rate(room, fit), fit.after) for fit in fits)
+            self.known[room, kind] = min(options, key=lambda o: o[0], default=None)
+        return self.known[room, kind]
 
 
-def _tightest(_: Cluster, before: State, after: State) -> Rating:
-    return sum(after.left), min(new for new, old in zip(after.left, before.left, strict=True) if new != old)
+def _tightest(before: Room, fit: Fit) -> Rating:
+    changed = (new for new, old in zip(fit.after.left, before.left, strict=True) if new != old)
+    return sum(fit.after.left), min(changed)
 
 
-#: Policies by name. `pull` rates as `fgd` does.
-RATES: Final = MappingProxyType({"best fit": _tightest, "fgd": _gradient, "pull": _gradient,
+#: Policies that place one pod after the other, by name.
+RATES: Final = MappingProxyType({"best fit": _tightest, "fgd": lambda _, fit: fit.rating,
                                  "random": lambda *_: (0.0,)})
 
 
 def allocated(policy: str, seed: int, nodes: tuple[OpenNode, ...] | None = None) -> float:
-    """Share of all GPUs (0–1) that is allocated at a demand of `DEMAND`; pods are drawn with replacement."""
+    """Share of all GPUs (0–1) that is allocated at a demand of `DEMAND`; pods are drawn with replacement.
+
+    A policy of `RATES`, or "pull".
+    """
     chance = Random(seed)
     chosen = nodes or load_nodes()
     gpus = sum(node.gpus for node in chosen)
@@ -120,61 +79,65 @@ def allocated(policy: str, seed: int, nodes: tuple[OpenNode, ...] | None = None)
     kinds = [kind_of(pod) for pod in load_pods()]
     while wanted < DEMAND * gpus:
         demand.append(chance.choice(kinds))
-        wanted += demand[-1].wanted
-    states = [State(left=(1.0,) * n.gpus, cpu=n.cpu_milli, memory=n.memory_mib) for n in chosen]
-    cluster = Cluster(states, usual(kinds), RATES[policy])
+        wanted += demand[-1].gpus * demand[-1].share
+    rooms = [Room(left=(1.0,) * n.gpus, cpu=n.cpu_milli, memory=n.memory_mib) for n in chosen]
     if policy == "pull":
-        pull(cluster, demand, chance)
+        pull(rooms, demand, usual(kinds), chance)
     else:
-        arrive(cluster, demand, chance if policy == "random" else None)
-    return 1.0 - sum(sum(state.left) for state in cluster.states) / gpus
+        arrive(Cluster(rooms, usual(kinds), RATES[policy]), demand, chance if policy == "random" else None)
+    return 1.0 - sum(sum(room.left) for room in rooms) / gpus
 
 
-def usual(kinds: list[Kind]) -> Mix:
+def usual(kinds: list[Footprint]) -> Mix:
     """The mix of the whole trace."""
-    counted = Counter(kinds)
-    total = sum(counted.values())
-    columns = [(n / total, k.gpus, k.share, k.cpu, k.memory) for k, n in counted.items()]
-    weight, gpus, share, cpu, memory = np.array(columns, dtype=np.float64).T
-    return Mix(weight=weight, gpus=gpus, share=share, cpu=cpu, memory=memory)
+    return tuple((n / len(kinds), kind) for kind, n in Counter(kinds).items())
 
 
-def arrive(cluster: Cluster, demand: list[Kind], chance: Random | None) -> None:
+def arrive(cluster: Cluster, demand: list[Footprint], chance: Random | None) -> None:
     """One pod after the other, to the node that is rated best, or to a random one that it fits."""
-    nodes: dict[State, list[int]] = {}
-    for i, state in enumerate(cluster.states):
-        nodes.setdefault(state, []).append(i)
+    nodes: dict[Room, list[int]] = {}
+    for i, room in enumerate(cluster.rooms):
+        nodes.setdefault(room, []).append(i)
     for kind in demand:
-        options = [(found[0], state, found[1]) for state in nodes if (found := cluster.best(state, kind))]
+        options = [(found[0], room, found[1]) for room in nodes if (found := cluster.best(room, kind))]
         if not options:
             continue
         if chance is None:
-            _, state, after = min(options, key=lambda o: (o[0], nodes[o[1]][0]))
+            _, room, after = min(options, key=lambda o: (o[0], nodes[o[1]][0]))
         else:
-            _, state, after = chance.choices(options, [len(nodes[o[1]]) for o in options])[0]
-        i = nodes[state].pop()
-        if not nodes[state]:
-            del nodes[state]
+            _, room, after = chance.choices(options, [len(nodes[o[1]]) for o in options])[0]
+        i = nodes[room].pop()
+        if not nodes[room]:
+            del nodes[room]
         nodes.setdefault(after, []).append(i)
-        cluster.states[i] = after
+        cluster.rooms[i] = after
 
 
-def pull(cluster: Cluster, demand: list[Kind], chance: Random) -> None:
-    """All pods wait in a lane a kind; nodes in random order take one each, from the lane that leaves the
-    least of no use, until none finds anything."""
-    waiting = Counter(demand)
-    active = list(range(len(cluster.states)))
+def pull(rooms: list[Room], demand: list[Footprint], mix: Mix, chance: Random) -> None:
+    """All pods wait in a lane a kind, of one price; nodes in random order take one each, as a worker chooses
+    (`decide.pull.ranked`), until none finds anything."""
+    lanes = {f"{i:04d}": kind for i, kind in enumerate(Counter(demand))}
+    counted = Counter(demand)
+    waiting = {queue: counted[kind] for queue, kind in lanes.items()}
+    offers = {q: LaneOffer(queue=q, seconds=1.0, best_seconds=1.0, value=1.0, ratio=1.0) for q in lanes}
+    active, chosen = list(range(len(rooms))), dict[Room, str | None]()
     while active:
         chance.shuffle(active)
         took = []
         for i in active:
-            state = cluster.states[i]
-            options = [((*found[0], -kind.wanted), kind, found[1]) for kind, n in waiting.items()
-                       if n and (found := cluster.best(state, kind))]
-            if not options:
+            if rooms[i] not in chosen:
+                open_ = tuple(queue for queue in lanes if waiting[queue])
+                order = Order(hardware_class="gpu", at=0.0, groups=(open_,), guarded=False, usual=mix,
+                              offers=tuple(offers[queue] for queue in open_))
+                listed = ranked(order, waiting, None, 1.0, Device(room=rooms[i], takes=lanes))
+                chosen[rooms[i]] = listed[0] if listed else None
+            queue = chosen[rooms[i]]
+            fit = best_fit(rooms[i], lanes[queue], mix, 0.0) if queue is not None else None
+            if queue is None or fit is None:
                 continue
-            _, kind, after = min(options, key=lambda o: o[0])
-            waiting[kind] -= 1
-            cluster.states[i] = after
+            rooms[i] = fit.after
             took.append(i)
+            waiting[queue] -= 1
+            if not waiting[queue]:
+                chosen.clear()  # what nodes chose from has changed
         active = took

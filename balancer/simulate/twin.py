@@ -115,7 +115,7 @@ class Twin:
         fleet = self.world.observe(now, settings.heartbeat_ttl, silent)
         each = max(1, round(settings.check_interval / settings.price_interval))
         turn = self.governor.turn(fleet, whole=number % each == 0)
-        self.world.orders = turn.orders
+        self.world.follow(turn.orders)
         for command in turn.commands:
             if isinstance(command, Request):
                 self._request(now, command.move)

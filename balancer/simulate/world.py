@@ -7,12 +7,13 @@ A pop is judged by the code real workers use (`decide.pull.ranked`), from the ba
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
 
-from balancer.decide.pull import ranked
-from balancer.model import Fleet, Lane, Order, Reading
+from balancer.decide.fragments import Room
+from balancer.decide.pull import Device, ranked
+from balancer.model import Fleet, Footprint, Lane, Order, Reading
 from balancer.routing import can_run, class_queue, direct_queue, lane_queue, strike_reason
 from balancer.simulate.node import Node
 from balancer.simulate.queues import WINDOW, Queues, Waiting
@@ -28,11 +29,19 @@ class Taken:
     message: Waiting
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What tasks ask of a device's memory: bytes by profile, and the same by lane for `decide.pull`."""
+
+    by_profile: dict[str, int]
+    by_queue: dict[str, Footprint]
+
+
 class World:
     """Nodes by name, the queues, and the orders that the nodes follow; `ahead` messages are reserved a node
     beyond its slots."""
 
-    __slots__ = ("_able", "_needed", "_order_of", "ahead", "nodes", "orders", "queues", "scenario")
+    __slots__ = ("_able", "_asked", "_order_of", "ahead", "nodes", "orders", "queues", "scenario")
 
     def __init__(self, scenario: Scenario, ahead: int = 0) -> None:
         self.scenario = scenario
@@ -40,8 +49,9 @@ class World:
         self.nodes = {machine.name: Node(machine) for machine in scenario.machines}
         self.queues = Queues(lane_queue(profile) for profile in scenario.profiles)
         self.orders: Mapping[str, Order] = {}
-        self._needed = {
-            name: profile.needs.gpu_memory_bytes or 0 for name, profile in scenario.profiles.items()}
+        needed = {name: profile.needs.gpu_memory_bytes or 0 for name, profile in scenario.profiles.items()}
+        self._asked = Asked(by_profile=needed, by_queue={
+            lane_queue(name): Footprint(share=share) for name, share in needed.items()})
         self._able: dict[tuple[str, str], bool] = {}
         self._order_of = {lane_queue(name): profile for name, profile in scenario.profiles.items()}
 
@@ -49,7 +59,7 @@ class World:
         """What heartbeats, lanes and queues tell. A killed worker's last report counts for `ttl_s`."""
         every_s, profiles = self.scenario.costs.checkpoint_s, dict(self.scenario.profiles)
         workers = tuple(
-            node.report(at, profiles, self._needed, every_s) for node in self.nodes.values()
+            node.report(at, profiles, self._asked.by_profile, every_s) for node in self.nodes.values()
             if node.alive or 0 <= at - node.machine.until_s < ttl_s
         )
         others = {queue: n for queue, n in self.queues.waiting.items() if queue not in self._order_of}
@@ -69,12 +79,16 @@ class World:
             oldest_s=None if since is None else at - since,
         )
 
+    def follow(self, orders: Mapping[str, Order]) -> None:
+        """The orders as workers read them, with a record for each offer."""
+        self.orders = {name: replace(order, offers=tuple(order.offers)) for name, order in orders.items()}
+
     def takes(self, at: float) -> Iterator[Taken]:
         """One message after the other that some node takes now; whoever is idle for longest asks first.
 
         The caller starts each before it asks for the next.
         """
-        refused: set[tuple[str, float]] = set()
+        refused: set[tuple[str | float | None, ...]] = set()
         asking = [n for n in self.nodes.values() if n.alive and n.free_slots(self.ahead) > 0]
         for node in sorted(asking, key=lambda n: (n.idle_since, n.name)):
             while node.free_slots(self.ahead) > 0:
@@ -88,19 +102,20 @@ class World:
                     break
                 yield Taken(node=node, queue=taken[0], message=taken[1])
 
-    def _kind(self, node: Node) -> tuple[str, float] | None:
+    def _kind(self, node: Node) -> tuple[str | float | None, ...] | None:
         """Nodes of one kind answer alike at one moment; `None` for one that is like no other."""
-        waits = self.queues.waiting.get(direct_queue(node.name))
-        if waits or node.machine.shared_bytes is not None or node.machine.heat is not None:
+        if self.queues.waiting.get(direct_queue(node.name)) or node.machine.heat is not None:
             return None
         name = node.machine.hardware.hardware_class
         order = self.orders.get(name)
-        return name, order.speeds.get(node.name, 1.0) if order else 1.0
+        speed = order.speeds.get(node.name, 1.0) if order else 1.0
+        free = node.free_bytes(self._asked.by_profile)
+        return name, speed, free, None if free is None else node.free_slots(self.ahead)
 
     def _take(self, node: Node, at: float) -> tuple[str, Waiting] | None:
         hardware = node.machine.hardware
-        reading = Reading(
-            temperature_celsius=node.celsius, gpu_memory_free_bytes=node.free_bytes(self._needed))
+        reading = Reading(temperature_celsius=node.celsius,
+                          gpu_memory_free_bytes=node.free_bytes(self._asked.by_profile))
         own = (direct_queue(node.name), class_queue(hardware.hardware_class))
 
         def fits(message: Waiting) -> bool:
@@ -108,8 +123,14 @@ class World:
             needs = self.scenario.profiles[message.job.profile].needs
             return strike_reason(reading, needs) is None
 
-        lanes = (q for q in self._ordered(node, at) if self._runs(node, q))
-        return self.queues.take((*own, *lanes), fits)
+        lanes = self._ordered(node, at) if self._some_fit(node) else ()
+        return self.queues.take((*own, *(q for q in lanes if self._runs(node, q))), fits)
+
+    def _some_fit(self, node: Node) -> bool:
+        """Whether anything waits in a lane that its device has room for."""
+        free = node.free_bytes(self._asked.by_profile)
+        return free is None or any(self.queues.waiting[queue] and asked.share <= free
+                                   for queue, asked in self._asked.by_queue.items())
 
     def _ordered(self, node: Node, at: float) -> list[str]:
         """The lanes in the order of its class, as a real worker arranges them."""
@@ -119,11 +140,19 @@ class World:
         if order is None:
             return sorted(oldest, key=lambda queue: -oldest[queue])
         waiting = {queue: self.queues.waiting[queue] for queue in self._order_of}
-        chosen = ranked(order, waiting, oldest, order.speeds.get(node.name, 1.0))
+        chosen = ranked(order, waiting, oldest, order.speeds.get(node.name, 1.0), self._device(node))
         if order.exclusive:
             return chosen
         known = {offer.queue for offer in order.offers}
         return [*chosen, *(queue for queue in self._order_of if queue not in known)]
+
+    def _device(self, node: Node) -> Device | None:
+        """What is free of a shared device, and what a task of each lane takes of it."""
+        free = node.free_bytes(self._asked.by_profile)
+        if free is None:
+            return None
+        room = Room(left=(float(free),), slots=node.free_slots(self.ahead))
+        return Device(room=room, takes=self._asked.by_queue)
 
     def _runs(self, node: Node, queue: str) -> bool:
         key = (node.name, queue)

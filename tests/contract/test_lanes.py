@@ -11,7 +11,7 @@ import pytest
 
 from balancer.adapters.order_text import order_document
 from balancer.adapters.redis_connection import Connection
-from balancer.model import Hardware, LaneOffer, Needs, Order, Reading, TaskProfile
+from balancer.model import Footprint, Hardware, LaneOffer, Needs, Order, Reading, TaskProfile
 from balancer.routing import class_queue, direct_queue, lane_queue
 from workers.lanes import LaneCycle, LaneFollower
 
@@ -109,6 +109,43 @@ def test_what_it_cannot_run_now_is_struck_out(connection: Connection, follower: 
     assert lanes_of(follower.arrange([A, B, *OWN])) == [B]
     follower.view.reading = Reading(gpu_memory_free_bytes=9e9)
     assert lanes_of(follower.arrange([A, B, *OWN])) == [A, B]
+
+
+def sharing(connection: Connection, held: list[str], **free: float) -> LaneFollower:
+    """A worker of four slots on a device of 16 GB; a asks for 4 GB, b for 8 and c for 16."""
+    made = LaneFollower(connection, GPU, "w@h", lambda: held)
+    sizes = {A: 4_000_000_000, B: 8_000_000_000, C: 16_000_000_000}
+    made.view.lanes = {queue: profile(queue[-1], gpu_memory_bytes=size) for queue, size in sizes.items()}
+    made.view.slots, made.view.reading = 4, Reading(**free)
+    return made
+
+
+def test_of_a_shared_device_what_wastes_least_is_asked_for_first(connection: Connection) -> None:
+    """Half is free: 8 GB fill it; 4 GB would leave 4 that are of use to one usual task in three."""
+    usual = tuple((1 / 3, Footprint(share=size)) for size in (4e9, 8e9, 16e9))
+    wait_in(connection, A, 50)
+    wait_in(connection, B, 5)
+    publish(connection, order((A, B, C), usual=usual))
+    assert lanes_of(sharing(connection, ["b"]).arrange([A, B, C, *OWN])) == [B, A]
+    publish(connection, order((A, B, C)))
+    assert lanes_of(sharing(connection, ["b"]).arrange([A, B, C, *OWN])) == [A, B]
+
+
+def test_memory_that_was_promised_is_not_promised_again(connection: Connection) -> None:
+    """The card still reads as empty: what was taken a moment ago has not allocated anything."""
+    publish(connection, order((A,), (B,), (C,)))
+    held = ["b"]
+    follower = sharing(connection, held, gpu_memory_free_bytes=16e9)
+    assert lanes_of(follower.arrange([A, B, C, *OWN])) == [A, B]
+    held.append("a")
+    assert lanes_of(follower.arrange([A, B, C, *OWN])) == [A], "though it looked at the lanes just now"
+    held.append("a")
+    assert lanes_of(follower.arrange([A, B, C, *OWN])) == []
+
+
+def test_what_others_took_of_a_shared_device_counts_too(connection: Connection) -> None:
+    publish(connection, order((A,), (B,), (C,)))
+    assert lanes_of(sharing(connection, [], gpu_memory_free_bytes=9e9).arrange([A, B, C, *OWN])) == [A, B]
 
 
 def test_what_it_can_never_run_is_not_served(follower: LaneFollower) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from balancer.errors import StoreError
 from balancer.model import (
     Duplicate,
     Event,
+    Footprint,
     HandedOver,
     Hardware,
     HeldTask,
@@ -93,8 +95,16 @@ def test_orders_come_back(values: dict[str, float], price: float) -> None:
         offers=tuple(
             LaneOffer(queue=q, seconds=v, best_seconds=v, value=v, ratio=v) for q, v in values.items()
         ),
+        usual=tuple((1 / len(values), Footprint(share=v)) for v in values.values()),
     )
     assert documents.read_order(order_document(order).encode()) == order
+
+
+def test_an_order_of_an_older_balancer_is_followed_without_the_usual_tasks() -> None:
+    order = Order(hardware_class="c", at=1.0, groups=(("q",),), usual=((1.0, Footprint(share=8e9)),))
+    fields = json.loads(order_document(order))
+    del fields["usual"]
+    assert documents.read_order(json.dumps(fields).encode()) == replace(order, usual=())
 
 
 def test_lanes_come_back() -> None:

@@ -16,7 +16,7 @@ from balancer.decide.columns import columns
 from balancer.decide.durations import durations, per_class, per_lane, seen_of
 from balancer.decide.estimate import DEFAULT_S, seconds, speed_of
 from balancer.decide.idle import idle_slots
-from balancer.decide.occupancy import occupancy
+from balancer.decide.occupancy import KINDS_MOST, occupancy, usual
 from balancer.decide.order import orders
 from balancer.decide.pull import accepts, admitted
 from balancer.decide.rescue import running_moves
@@ -188,3 +188,24 @@ def test_a_task_that_needs_half_of_a_device_takes_half_of_its_slots() -> None:
         ("half", 8 * 10**9), ("most", 12 * 10**9), ("none", None), ("more", 99 * 10**9)))
     state = situation(Fleet(at=0.0, lanes=lanes, workers=(device,)))
     assert occupancy(state.fleet, seen_of(state))[:, 0].tolist() == [2.0, 3.0, 1.0, 4.0]
+
+
+def test_the_usual_tasks_are_what_waits_and_runs_and_one_of_each_lane() -> None:
+    lanes = (lane("small", 2, Needs(gpu_memory_bytes=4)), lane("also", 0, Needs(gpu_memory_bytes=4)),
+             lane("large", 0, Needs(gpu_memory_bytes=16)), lane("none", 1))
+    running = worker(V100, slots=4, running=(held("r", "large", ran_s=1.0), held("x", "stranger", ran_s=1.0)))
+    state = situation(Fleet(at=0.0, lanes=lanes, workers=(running,)))
+    found = usual(state.fleet, seen_of(state))
+    # Eight in all: three and one of 4 bytes, two of 16, two that ask for none.
+    assert [(weight * 8, task.share) for weight, task in found] == [(4.0, 4.0), (2.0, 16.0)]
+
+
+def test_many_sizes_are_told_in_few_steps_and_none_is_none() -> None:
+    lanes = tuple(lane(f"p{n}", 0, Needs(gpu_memory_bytes=n)) for n in range(1, 101))
+    state = situation(Fleet(at=0.0, lanes=lanes, workers=(worker(V100),)))
+    found = usual(state.fleet, seen_of(state))
+    assert len(found) <= KINDS_MOST
+    assert sum(weight for weight, _ in found) == pytest.approx(1.0)
+    assert max(task.share for _, task in found) == 100.0
+    plain = situation(Fleet(at=0.0, lanes=(lane("p", 3),), workers=(worker(V100),)))
+    assert usual(plain.fleet, seen_of(plain)) == ()

@@ -1,0 +1,42 @@
+"""What is free of the device whose memory this worker's slots share, as the choice at a pop wants it.
+
+A reading tells what tasks have taken by now; one that has just begun takes the rest of what it asked for in a
+moment. So what all held tasks were promised counts too, whichever leaves less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from balancer.decide.fragments import Room
+from balancer.decide.pull import Device
+from balancer.model import Footprint, Hardware, Reading, TaskProfile
+
+
+def shared_device(hardware: Hardware, reading: Reading, slots: int, lanes: Mapping[str, TaskProfile],
+                  held: Iterable[str]) -> Device | None:
+    """The device by the profiles that are `held`; `None` where nothing is shared: one slot, a device that
+    does not tell its memory, or tasks that ask for none.
+
+    A worker that reserves beyond its slots may always take one task more, if there is memory for it.
+    """
+    total = hardware.gpu_memory_bytes
+    if slots < 2 or not total:
+        return None
+    takes = {queue: _footprint(asked) for queue, lane in lanes.items()
+             if (asked := lane.needs.gpu_memory_bytes)}
+    if not takes:
+        return None
+    asked_by = {lane.name: lane.needs.gpu_memory_bytes or 0 for lane in lanes.values()}
+    profiles = list(held)
+    free = float(total - sum(asked_by.get(name, 0) for name in profiles))
+    if reading.gpu_memory_free_bytes is not None:
+        free = min(free, reading.gpu_memory_free_bytes)
+    room = Room(left=(max(0.0, free),), slots=max(1, slots - len(profiles)))
+    return Device(room=room, takes=takes)
+
+
+@lru_cache(maxsize=1024)
+def _footprint(share: int) -> Footprint:
+    return Footprint(share=float(share))
