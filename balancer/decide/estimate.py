@@ -221,7 +221,7 @@ def seconds(estimates: Estimates, profile: TaskProfile, hardware: Hardware, sett
     """
     name, hardware_class = profile.name, hardware.hardware_class
     learned = estimates.pairs.get((name, hardware_class))
-    hint = _hinted(settings.hints, name, hardware_class) or _of_class(profile.expected_s, hardware_class)
+    hint = hinted_s(profile, hardware_class, settings)
     if hint is not None:
         weight = 1.0 if learned is None else _hint_weight(learned.count)
         value = hint if learned is None else weight * hint + (1 - weight) * learned.seconds
@@ -262,6 +262,12 @@ def _hint_weight(count: int) -> float:
     mean = min(count, MEAN_RUNS)
     faded: float = (1 - LEAST_ALPHA) ** (count - mean)
     return HINT_RUNS / (HINT_RUNS + mean) * faded
+
+
+def hinted_s(profile: TaskProfile, hardware_class: str, settings: Settings) -> float | None:
+    """Seconds for size 1 that the operator, else the author, tells of a pair; `None` when neither does."""
+    told = _hinted(settings.hints, profile.name, hardware_class)
+    return _of_class(profile.expected_s, hardware_class) if told is None else told
 
 
 def _hinted(hints: Mapping[str, Any], profile: str, hardware_class: str) -> float | None:

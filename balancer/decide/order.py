@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
+from balancer.decide.doubt import doubts
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.energy import lateness, power_of, slack_s
 from balancer.decide.occupancy import occupancy, usual
@@ -37,16 +38,19 @@ FAST: Final = 1.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
-    """Lanes against classes at one moment: `seconds` p (lanes, classes), `taken`, the slots that one task
-    takes up meanwhile, of each lane the `best` (inf: nobody can), the prices, and `soonest_s` (lanes,), when
-    a task of the lane would be done by the class that is `first` (inf: nobody can). `frugal_best` and
-    `frugal_s` (lanes, classes) are `best` and `soonest_s` as a class sees them that leaves tasks to frugal
-    hardware (`energy.lateness`)."""
+    """Lanes against classes at one moment: `seconds` p (lanes, classes), the same with what is not known of
+    a pair as `cautious`, the `turn` that a pair has by `doubt`, `taken`, the slots that one task takes up
+    meanwhile, the prices. By the cautious ones, of each lane the `best` (inf: nobody can) and `soonest_s`
+    (lanes,), when a task of it would be done by the class that is `first` (inf: nobody can); `frugal_best`
+    and `frugal_s` (lanes, classes) are these two as a class sees them that leaves tasks to frugal hardware
+    (`energy.lateness`)."""
 
     lanes: Sequence[Lane]
     classes: Sequence[str]
     slots: Sequence[ClassSlots]
     seconds: Array
+    cautious: Array
+    turn: Array
     taken: Array
     best: Array
     prices: Prices
@@ -74,14 +78,16 @@ def market(situation: Situation, known: Durations) -> Market:
     else:
         prices = solve(n, p * taken, capacity, committed, warm)
     n_share = np.zeros_like(prices.share) if idle else prices.share * n[:, None]
-    done = _done(p, taken, n_share, [each.free_in for each in slots])
+    doubt = doubts(situation, known.seen)
+    cautious = p * doubt.longer
+    done = _done(cautious, taken, n_share, [each.free_in for each in slots])
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
     slack = slack_s(situation.settings, 0.0 if idle else float(n @ prices.value))
-    late = lateness(power_of(classes, situation.power, situation.profiles), p, taken, done, slack)
-    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, taken=taken, prices=prices,
-                  first=first, best=p.min(axis=1, initial=np.inf),
+    late = lateness(power_of(classes, situation.power, situation.profiles), cautious, taken, done, slack)
+    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, cautious=cautious, turn=doubt.turn,
+                  taken=taken, prices=prices, first=first, best=cautious.min(axis=1, initial=np.inf),
                   soonest_s=done.min(axis=1, initial=np.inf),
-                  frugal_best=(p - late).min(axis=1, initial=np.inf)[:, None] + late,
+                  frugal_best=(cautious - late).min(axis=1, initial=np.inf)[:, None] + late,
                   frugal_s=(done - late).min(axis=1, initial=np.inf)[:, None] + late)
 
 
@@ -160,10 +166,10 @@ def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str]) -> S
 def _offers(state: Market, h: int, shelf: Shelf) -> tuple[NDArray[np.intp], Offers]:
     """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane is offered
     without a better one."""
-    p, price = state.seconds[:, h], float(state.prices.price[h])
+    p, price = state.seconds[:, h] / state.turn[:, h], float(state.prices.price[h])
     rows = np.flatnonzero(np.isfinite(p))
-    own, best = p[rows], state.best[rows]
-    cost = price * own * state.taken[rows, h]
+    own, best = state.cautious[rows, h], state.best[rows]
+    cost = price * p[rows] * state.taken[rows, h]
     ratio = np.minimum(1.0, state.prices.value[rows] / cost) if price > 0 else best / own
     ranked_ = np.lexsort((shelf.rank[rows], -ratio))
     rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
