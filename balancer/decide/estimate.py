@@ -10,15 +10,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from balancer.decide.class_speed import class_speeds, table_speed
-from balancer.decide.document import decode, encode
-from balancer.errors import StoreError
 from balancer.model import Hardware, HardwareProfile, RunFinished, TaskProfile, Worker
 from balancer.routing import preference
 from balancer.settings import Settings
@@ -317,29 +315,3 @@ def speed_of(estimates: Estimates, worker: Worker) -> float:
     if known is None or known != worker.hardware.hardware_class:
         return 1.0
     return estimates.worker_speed.get(worker.name, 1.0)
-
-
-def to_document(estimates: Estimates) -> dict[str, Any]:
-    """The estimates as JSON can say them: `pairs` as a list of [profile, class, estimate]."""
-    document: dict[str, Any] = encode(replace(estimates, pairs={}))
-    document["pairs"] = [[*key, encode(estimate)] for key, estimate in estimates.pairs.items()]
-    return document
-
-
-def from_document(document: Mapping[str, Any]) -> Estimates:
-    """The estimates of a document; `StoreError` with the place and the reason if one is not right."""
-    rows = document.get("pairs", [])
-    if not isinstance(rows, list):
-        raise StoreError("estimates.pairs: a list was expected")
-    pairs = {}
-    for place, row in enumerate(rows):
-        name, hardware_class, estimate = decode(tuple[str, str, Estimate], row, f"estimates.pairs[{place}]")
-        pairs[name, hardware_class] = estimate
-    rest: Estimates = decode(Estimates, {k: v for k, v in document.items() if k != "pairs"}, "estimates")
-    found = replace(rest, pairs=MappingProxyType(pairs))
-    rates = [e.seconds for e in pairs.values()]
-    if min((*rates, *found.worker_speed.values(), *found.class_speed.values()), default=1.0) <= 0 or any(
-        e.count < 1 for e in pairs.values()
-    ):
-        raise StoreError("estimates: seconds, speeds and counts must be greater than 0")
-    return found

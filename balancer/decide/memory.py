@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from balancer.decide import estimate, forecast
+from balancer.decide import forecast, learned_document
 from balancer.decide.detect import Alarm
 from balancer.decide.document import decode, encode
 from balancer.decide.energy import Draw
@@ -64,7 +64,7 @@ def to_document(memory: Memory) -> dict[str, Any]:
         replace(memory, worker_loads={}, estimates=Estimates(), foresight=Foresight()))
     document["worker_loads"] = {"names": list(loads.names), "values": pack(loads.table)}
     document["foresight"] = forecast.to_document(memory.foresight, loads.names)
-    document["estimates"] = estimate.to_document(memory.estimates)
+    document["estimates"] = learned_document.to_document(memory.estimates)
     return {"version": VERSION, **document}
 
 
@@ -103,7 +103,7 @@ def _series(value: Any, length: int) -> Mapping[str, tuple[float | None, ...]]:
 
 def _estimates(value: Any) -> Estimates:
     try:
-        return estimate.from_document(value)
+        return learned_document.from_document(value)
     except StoreError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError) as error:

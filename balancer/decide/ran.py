@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,10 +39,10 @@ def ran(pairs: Mapping[tuple[str, str], Estimate]) -> Ran:
     """The columns of `pairs`, in their order; names in the order in which they come first."""
     names, kinds = zip(*pairs, strict=True) if pairs else ((), ())
     profiles, classes = tuple(dict.fromkeys(names)), tuple(dict.fromkeys(kinds))
-    numbers = np.array(list(map(attrgetter("seconds", "count"), pairs.values())), dtype=np.float64)
-    seconds, count = numbers.reshape(len(pairs), 2).T
-    return Ran(profiles=profiles, classes=classes, profile=_places(names, profiles),
-               place=_places(kinds, classes), seconds=seconds, count=count)
+    return Ran(
+        profiles=profiles, classes=classes, profile=_places(names, profiles), place=_places(kinds, classes),
+        seconds=np.array([each.seconds for each in pairs.values()], dtype=np.float64),
+        count=np.array([each.count for each in pairs.values()], dtype=np.float64))
 
 
 def _places(names: tuple[str, ...], unlike: tuple[str, ...]) -> Places:

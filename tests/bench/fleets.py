@@ -8,7 +8,20 @@ from types import MappingProxyType
 import numpy as np
 
 from balancer.decide.estimate import Estimate, Estimates
-from balancer.model import Fleet, Hardware, HeldTask, Lane, Needs, QueuedTask, Reading, TaskProfile, Worker
+from balancer.decide.memory import Memory
+from balancer.model import (
+    Fleet,
+    Hardware,
+    HeldTask,
+    Lane,
+    Needs,
+    QueuedTask,
+    Reading,
+    RunFinished,
+    TaskProfile,
+    Worker,
+)
+from balancer.model.table import WorkerTable
 from balancer.routing import lane_queue
 
 #: The fleet's clock (s).
@@ -93,3 +106,38 @@ def learned(fleet: Fleet, *, seed: int = 0) -> Estimates:
 def later(fleet: Fleet, seconds: float) -> Fleet:
     """The same fleet after `seconds`, as if nothing but time had changed."""
     return replace(fleet, at=fleet.at + seconds)
+
+
+def relearned(memory: Memory) -> Memory:
+    """The memory as it is after a turn's events: every record of what was learned is another one."""
+    e = memory.estimates
+    fresh = replace(
+        e, pairs=MappingProxyType(dict(e.pairs)), class_speed=MappingProxyType(dict(e.class_speed)),
+        worker_speed=MappingProxyType(dict(e.worker_speed)),
+        worker_class=MappingProxyType(dict(e.worker_class)))
+    return replace(memory, estimates=fresh)
+
+
+def looked_at_again(fleet: Fleet) -> Fleet:
+    """The fleet as the next look shows it: the same workers and profiles, everything else read anew."""
+    table = WorkerTable.of(fleet.workers)
+    return replace(fleet, workers=WorkerTable(table.roster, table.holdings, table.numbers),
+                   lanes=tuple(replace(lane) for lane in fleet.lanes))
+
+
+def ended_runs(fleet: Fleet, estimates: Estimates, count: int, *, seed: int = 0) -> list[RunFinished]:
+    """Ends of runs all over the fleet, about as long as `estimates` say."""
+    rng = np.random.default_rng(seed)
+    described = WorkerTable.of(fleet.workers).roster.described
+    runs = []
+    for i, who, what in zip(range(count), rng.integers(len(described), size=count).tolist(),
+                            rng.integers(len(fleet.lanes), size=count).tolist(), strict=True):
+        name, profile = described[who].name, fleet.lanes[what].profile.name
+        hardware_class = described[who].hardware.hardware_class
+        known = estimates.pairs.get((profile, hardware_class))
+        typical = 20.0 if known is None else known.seconds
+        runs.append(RunFinished(
+            at=fleet.at, task_id=f"e{i}", profile=profile, worker=name, hardware_class=hardware_class,
+            epoch=0, outcome="success", size=1.0, share=1.0,
+            duration_s=typical / estimates.worker_speed.get(name, 1.0) * float(rng.lognormal(0.0, 0.2))))
+    return runs

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from balancer.decide.estimate import (
     CLIP,
+    Estimate,
     Estimates,
-    from_document,
     learn_runs,
     seconds,
     speed_of,
-    to_document,
 )
 from balancer.decide.hardware import observe_profiles
+from balancer.decide.learned_document import from_document, to_document
+from balancer.decide.packed import pack
 from balancer.errors import StoreError
 from balancer.model import HARDWARE_PROFILES, Needs, RunFinished, TaskProfile
 from balancer.settings import Settings
@@ -180,11 +181,27 @@ def test_whatever_ran_estimates_stay_positive_and_survive_json(events: list[RunF
         {"pairs": {"a": 1}}, {"pairs": [["a", V100]]},
         {"pairs": [["a", V100, {"seconds": -1.0, "count": 1}]]},
         {"pairs": [["a", V100, {"seconds": math.nan, "count": 1}]]}, {"worker_speed": {"w": 0}}, {"newer": 1},
+        {"workers": {"names": ["w"], "classes": ["cpu"], "class": pack(np.array([1]), "<i4"),
+                     "speed": pack(np.ones(1))}},
+        {"workers": {"names": ["w"], "classes": ["cpu"], "class": pack(np.array([0]), "<i4"),
+                     "speed": pack(np.array([math.nan]))}},
+        {"pairs": {"profiles": ["a"], "classes": [V100], "profile": "AAAAAA==", "class": "AAAAAA=="}},
     ],
 )
 def test_a_document_that_is_not_right_says_where(document: dict[str, object]) -> None:
     with pytest.raises(StoreError, match="estimates"):
         from_document(document)
+
+
+def test_documents_of_records_are_read_as_they_were_written_before() -> None:
+    found = from_document({
+        "pairs": [["a", V100, {"seconds": 2.0, "count": 3, "spread": 0.1, "strikes": -1}]],
+        "worker_speed": {"w": 0.5}, "worker_class": {"w": V100}, "class_speed": {V100: 3.0},
+        "typical_s": 6.0})
+    assert found == Estimates(
+        pairs={("a", V100): Estimate(seconds=2.0, count=3, spread=0.1, strikes=-1)}, worker_speed={"w": 0.5},
+        worker_class={"w": V100}, class_speed={V100: 3.0}, typical_s=6.0)
+    assert from_document(json.loads(json.dumps(to_document(found)))) == found
 
 
 def test_hardware_profiles_move_towards_what_was_observed() -> None:

@@ -1,0 +1,117 @@
+"""What was learned of durations as a document that JSON can hold, and back; part of the memory's.
+
+Numbers are columns of text (`packed`): ten thousand workers and thousands of pairs are written after each
+whole tick. Documents of records, as they were written before, are read, too. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+from balancer.decide.document import decode, encode
+from balancer.decide.estimate import Estimate, Estimates
+from balancer.decide.packed import pack, unpack
+from balancer.decide.ran import ran
+from balancer.errors import StoreError
+
+#: What of a pair is written, and as what.
+NUMBERS: Final = {"seconds": "<f8", "count": "<i8", "spread": "<f8", "strikes": "<i8"}
+
+
+def to_document(estimates: Estimates) -> dict[str, Any]:
+    """The estimates as JSON can say them."""
+    rest: dict[str, Any] = encode(replace(estimates, pairs={}, worker_speed={}, worker_class={}))
+    return {**rest, "pairs": _pairs_document(estimates), "workers": _workers_document(estimates)}
+
+
+def _pairs_document(estimates: Estimates) -> dict[str, Any]:
+    known, values = ran(estimates.pairs), estimates.pairs.values()
+    numbers = {"seconds": known.seconds, "count": known.count,
+               "spread": np.array([each.spread for each in values], dtype=np.float64),
+               "strikes": np.array([each.strikes for each in values], dtype=np.float64)}
+    return {"profiles": list(known.profiles), "classes": list(known.classes),
+            "profile": pack(known.profile, "<i4"), "class": pack(known.place, "<i4"),
+            **{name: pack(numbers[name], dtype) for name, dtype in NUMBERS.items()}}
+
+
+def _workers_document(estimates: Estimates) -> dict[str, Any]:
+    names = list(estimates.worker_speed)
+    of_each = [estimates.worker_class.get(name, "") for name in names]
+    classes = list(dict.fromkeys(of_each))
+    place = {name: i for i, name in enumerate(classes)}
+    return {"names": names, "classes": classes,
+            "class": pack(np.array(list(map(place.__getitem__, of_each)), dtype=np.intp), "<i4"),
+            "speed": pack(np.array(list(estimates.worker_speed.values()), dtype=np.float64))}
+
+
+def from_document(document: Mapping[str, Any]) -> Estimates:
+    """The estimates of a document; `StoreError` with the place and the reason if one is not right."""
+    pairs, workers = document.get("pairs", []), document.get("workers")
+    rest: Estimates = decode(
+        Estimates, {k: v for k, v in document.items() if k not in ("pairs", "workers")}, "estimates")
+    found = replace(rest, pairs=MappingProxyType(_pairs(pairs)))
+    if workers is not None:
+        speeds, classes = _workers(workers)
+        found = replace(found, worker_speed=MappingProxyType(speeds), worker_class=MappingProxyType(classes))
+    rates = [e.seconds for e in found.pairs.values()]
+    least = min((*rates, *found.worker_speed.values(), *found.class_speed.values()), default=1.0)
+    if not least > 0 or any(e.count < 1 for e in found.pairs.values()):
+        raise StoreError("estimates: seconds, speeds and counts must be greater than 0")
+    return found
+
+
+def _pairs(document: Any) -> dict[tuple[str, str], Estimate]:
+    if isinstance(document, list):
+        return dict(_record(row, place) for place, row in enumerate(document))
+    where = "estimates.pairs"
+    profiles, classes = _names(document, "profiles", where), _names(document, "classes", where)
+    profile = _places(document, "profile", where, None, len(profiles))
+    count = len(profile)
+    place = _places(document, "class", where, count, len(classes))
+    columns = [_numbers(document, name, where, count, dtype) for name, dtype in NUMBERS.items()]
+    return {
+        (profiles[y], classes[h]): Estimate(seconds=seconds, count=runs, spread=spread, strikes=strikes)
+        for y, h, seconds, runs, spread, strikes in zip(profile, place, *columns, strict=True)
+    }
+
+
+def _record(row: Any, place: int) -> tuple[tuple[str, str], Estimate]:
+    """A pair as [profile, class, estimate]."""
+    name, hardware_class, estimate = decode(tuple[str, str, Estimate], row, f"estimates.pairs[{place}]")
+    return (name, hardware_class), estimate
+
+
+def _workers(document: Any) -> tuple[dict[str, float], dict[str, str]]:
+    where = "estimates.workers"
+    names, classes = _names(document, "names", where), _names(document, "classes", where)
+    place = _places(document, "class", where, len(names), len(classes))
+    speeds = _numbers(document, "speed", where, len(names), "<f8")
+    return (dict(zip(names, speeds, strict=True)),
+            dict(zip(names, [classes[i] for i in place], strict=True)))
+
+
+def _names(document: Any, name: str, where: str) -> tuple[str, ...]:
+    if not isinstance(document, Mapping):
+        raise StoreError(f"{where}: an object was expected")
+    names: tuple[str, ...] = decode(tuple[str, ...], document.get(name), f"{where}.{name}")
+    return names
+
+
+def _places(document: Mapping[str, Any], name: str, where: str, count: int | None, below: int) -> list[int]:
+    places = _numbers(document, name, where, count, "<i4")
+    if places and not 0 <= min(places) <= max(places) < below:
+        raise StoreError(f"{where}.{name}: places from 0 to {below - 1} were expected")
+    return places
+
+
+def _numbers(document: Mapping[str, Any], name: str, where: str, count: int | None, dtype: str) -> list[Any]:
+    values = unpack(document.get(name), (-1 if count is None else count,), f"{where}.{name}", dtype)
+    if not np.isfinite(values).all():
+        raise StoreError(f"{where}.{name}: finite numbers were expected")
+    plain: list[Any] = values.tolist()
+    return plain
