@@ -17,7 +17,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from balancer.adapters import asides, redis_lanes
 from balancer.adapters.asides import Asides, aside
-from balancer.adapters.documents import read, read_event, write
+from balancer.adapters.documents import read, read_event
+from balancer.adapters.memory_text import memory_text
 from balancer.adapters.order_text import OrderWriter
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_lanes import LaneReader, LaneTable
@@ -224,7 +225,7 @@ class RedisFleetStore:
     def save_memory(self, document: Mapping[str, Any], fence: int, *, since: bool = False) -> bool:
         """Keep `document` under `fence`, with `since` beside the whole one, until that is written anew;
         `False` when another has taken the lease since, whether or not it has written yet."""
-        text, field = write(dict(document), "memory"), "since" if since else "document"
+        text, field = memory_text(document), "since" if since else "document"
         keys, save = self._connection.keys, self._connection.script("save_memory")
         with _answering("save the memory"):
             return bool(save([keys.memory, keys.lease_fence], [text, fence, field]))

@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 from balancer.errors import StoreError
 
 
-def pack(values: NDArray[Any], dtype: str = "<f8") -> str:
+class Packed(str):
+    """A column as text; known as such to whoever writes it, as there is nothing in it to escape."""
+
+    __slots__ = ()
+
+
+def pack(values: NDArray[Any], dtype: str = "<f8") -> Packed:
     """The numbers as little-endian bytes in base64: exact, and fifty times as fast as writing the digits."""
-    return b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode("ascii")
+    return Packed(b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()), "ascii")
 
 
 def unpack(text: Any, shape: tuple[int, ...], where: str, dtype: str = "<f8") -> NDArray[Any]:
