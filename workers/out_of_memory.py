@@ -1,12 +1,13 @@
 """A pool process that was killed because memory ran out: its task goes where there is more.
 
-SIGKILL that is not ours, while the kernel's count of such kills has risen since the report before
-the last. Where no live worker that can run the task has more memory, it counts as a lost process.
+SIGKILL that is not ours, while the kernel's count of such kills has risen of late. Where no live
+worker that can run the task has more memory, it counts as a lost process.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any, Final
@@ -31,22 +32,30 @@ logger = get_logger(__name__)
 _KILLED: Final = re.compile(r"signal 9\b")
 
 
+#: How far back a kill may lie (s): Celery looks for processes that are gone only every five seconds, and
+#: a machine that is short of memory is slow.
+LATELY_S: Final = 15.0
+
+
 class MemoryWatch:
-    """The kernel's count at the last two reports of this worker; `root` is the root of the file system."""
+    """The kernel's counts at this worker's reports of late; `root` is the root of the file system."""
 
     current: MemoryWatch | None = None
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._seen: deque[int | None] = deque(maxlen=2)
+        self._seen: deque[tuple[float, int | None]] = deque()
 
-    def note(self) -> None:
-        """At each report."""
-        self._seen.append(oom.kills(self._root))
+    def note(self, now: float | None = None) -> None:
+        """At each report; `now` by a clock that is not set (s)."""
+        now = time.monotonic() if now is None else now
+        self._seen.append((now, oom.kills(self._root)))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - LATELY_S:
+            self._seen.popleft()
 
     def rose(self) -> bool:
-        """Whether memory ran out since the report before the last."""
-        before, now = (self._seen[0] if self._seen else None), oom.kills(self._root)
+        """Whether memory ran out of late."""
+        before, now = (self._seen[0][1] if self._seen else None), oom.kills(self._root)
         return before is not None and now is not None and now > before
 
 

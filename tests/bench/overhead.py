@@ -200,6 +200,8 @@ def outcome(compared: dict[str, dict[str, Any]], asked: argparse.Namespace) -> d
     return {
         "ratio_results": best.get("stored, small", {}).get("rate", {}).get("median"),
         "ratio_ignored": best.get("ignored, small", {}).get("rate", {}).get("median"),
+        "ratio_results_10kb": best.get("stored, 10KB", {}).get("rate", {}).get("median"),
+        "ratio_ignored_10kb": best.get("ignored, 10KB", {}).get("rate", {}).get("median"),
         "rounds": asked.rounds,
         "tasks_a_round": asked.tasks,
         **compared,

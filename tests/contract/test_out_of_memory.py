@@ -21,7 +21,7 @@ from balancer.routing import direct_queue
 from tests.contract.messages import raw_message
 from workers.header import read_header
 from workers.lanes import LaneFollower
-from workers.out_of_memory import MemoryWatch, sent_where_memory_is
+from workers.out_of_memory import LATELY_S, MemoryWatch, sent_where_memory_is
 from workers.run import delivery_of
 from workers.task import fence_of
 
@@ -84,3 +84,14 @@ def test_other_losses_are_no_want_of_memory(connection: Connection, killed: Any,
     if error is not KILLED:
         vmstat.write_text("oom_kill 5\n")
     assert sent_where_memory_is(killed, error) is False
+
+
+def test_a_kill_counts_until_its_process_is_missed_and_not_for_ever(vmstat: Path) -> None:
+    watch = MemoryWatch(vmstat.parents[1])
+    watch.note(100.0)
+    vmstat.write_text("oom_kill 5\n")
+    for second in range(1, int(LATELY_S)):
+        watch.note(100.0 + second)
+    assert watch.rose()
+    watch.note(101.0 + LATELY_S)
+    assert not watch.rose()

@@ -137,6 +137,14 @@ def poison(self: Any) -> str:
     return "cured"
 
 
+@app.task(shared=False, base=BalancedTask, bind=True, name="tests.greedy")
+def greedy(self: Any, megabytes: int) -> str:
+    """Fills so much memory, and returns the worker that had it."""
+    note(self, "started")
+    held = [b"x" * 1_000_000 for _ in range(megabytes)]
+    return str(self.request.hostname) if len(held) == megabytes else ""
+
+
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.replaced")
 def replaced(self: Any, value: int) -> Any:
     return self.replace(add.s(value, other=10))
