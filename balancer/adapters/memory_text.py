@@ -21,9 +21,8 @@ def memory_text(document: Mapping[str, Any]) -> str:
     parts = write(_without(document, columns), "memory").split(write(MARK, "memory"))
     if len(parts) != len(columns) + 1:  # somebody's name looks like the mark
         return write(dict(document), "memory")
-    columns.append(Packed())
-    pasted = [piece for part, column in zip(parts, columns, strict=True) for piece in (part, '"', column, '"')]
-    return "".join(pasted[:-3])
+    between = [f'"{column}"' for column in columns] + [""]
+    return "".join([piece for pair in zip(parts, between, strict=True) for piece in pair])
 
 
 def _without(value: Any, columns: list[Packed]) -> Any:
