@@ -81,19 +81,21 @@ def as_number(text: str | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def visible(listed: str | None, identities: Sequence[str]) -> list[int]:
+def visible(listed: str | None, identities: Sequence[str], numbered: int | None = None) -> list[int]:
     """Physical indices of the devices a process may use, in the order in which it numbers them.
 
     `listed` is the value of CUDA_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES (`None`: not set, all
     are visible), `identities` the UUID of each device by physical index. As the vendors define
-    it, indices and UUID prefixes may be mixed and the list ends at the first that is none.
+    it, indices and UUID prefixes may be mixed and the list ends at the first that is none. Devices from
+    `numbered` on (slices of others) have a UUID and no number.
     """
+    count = len(identities) if numbered is None else numbered
     if listed is None:
-        return list(range(len(identities)))
+        return list(range(count))
     chosen: list[int] = []
     for token in (part.strip() for part in listed.split(",")):
         if token.isdecimal():
-            index = int(token) if int(token) < len(identities) else None
+            index = int(token) if int(token) < count else None
         else:
             matches = [i for i, uuid in enumerate(identities) if token and uuid.startswith(token)]
             index = matches[0] if len(matches) == 1 else None

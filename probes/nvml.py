@@ -2,7 +2,8 @@
 
 No library or no driver means no devices, without noise. A quantity that a card does not support
 is absent alone; a card that is lost raises, and NVML is opened afresh after a pause, since after
-a reset or a driver's reload every old handle is dead.
+a reset or a driver's reload every old handle is dead. A MIG slice is a device of its own, with its own memory
+and its own class; a worker is given one by CUDA_VISIBLE_DEVICES=MIG-….
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class NvmlProbe:
             if not self._uuids:
                 count = pynvml.nvmlDeviceGetCount()
                 uuids = [_uuid(pynvml, physical) for physical in range(count)]
-                listed = self._environ.get("CUDA_VISIBLE_DEVICES")
-                self._uuids = [uuids[i] for i in visible(listed, uuids)]
+                slices = [_slices(pynvml, physical) for physical in range(count)]
+                self._uuids = _numbered(self._environ.get("CUDA_VISIBLE_DEVICES"), uuids, slices)
         return self._library
 
     def _handle(self, nvml: Any, index: int) -> Any:
@@ -110,14 +111,65 @@ def _uuid(nvml: Any, physical: int) -> str:
         return f"#{physical}"
 
 
+def _slices(nvml: Any, physical: int) -> list[str]:
+    """UUIDs of a card's MIG slices; none where the card, its driver or its setting knows no MIG."""
+    try:
+        card = nvml.nvmlDeviceGetHandleByIndex(physical)
+        if nvml.nvmlDeviceGetMigMode(card)[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+            return []
+        count = nvml.nvmlDeviceGetMaxMigDeviceCount(card)
+    except nvml.NVMLError:
+        return []
+    answers, found = _Answers(nvml), []
+    for place in range(count):
+        handle = answers.ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, place)
+        uuid = answers.ask(nvml.nvmlDeviceGetUUID, handle) if handle is not None else None
+        if uuid is not None:
+            found.append(str(uuid))
+    return found
+
+
+def _numbered(listed: str | None, cards: list[str], slices: list[list[str]]) -> list[str]:
+    """UUIDs in the order in which CUDA numbers them: cards, or the first slice of one that is in slices; any
+    slice by its UUID."""
+    every = [*cards, *(uuid for own in slices for uuid in own)]
+    chosen = visible(listed, every, len(cards))
+    return [slices[i][0] if i < len(cards) and slices[i] else every[i] for i in chosen]
+
+
+def _card(answers: _Answers, nvml: Any, handle: Any) -> Any:
+    """The card that a MIG slice is part of; `None` for a whole card."""
+    is_slice = answers.ask(nvml.nvmlDeviceIsMigDeviceHandle, handle)
+    if is_slice is None or not is_slice.value:
+        return None
+    return answers.ask(nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle)
+
+
+def _model(answers: _Answers, nvml: Any, handle: Any, card: Any) -> str:
+    """The name; that of a slice tells its size, where the driver leaves it out: a class of its own."""
+    name = str(answers.ask(nvml.nvmlDeviceGetName, handle if card is None else card) or "")
+    if card is None:
+        return name
+    own = str(answers.ask(nvml.nvmlDeviceGetName, handle) or "")
+    if "MIG" in own:
+        return own
+    parts = answers.ask(nvml.nvmlDeviceGetAttributes, handle)
+    if parts is None:
+        return f"{name} MIG"
+    return f"{name} MIG {parts.gpuInstanceSliceCount}g.{round(parts.memorySizeMB / 1024)}gb"
+
+
 def _describe(nvml: Any, index: int, handle: Any) -> Hardware:
     answers = _Answers(nvml)
-    name = answers.ask(nvml.nvmlDeviceGetName, handle)
+    card = _card(answers, nvml, handle)
+    name = _model(answers, nvml, handle, card)
     memory = answers.ask(nvml.nvmlDeviceGetMemoryInfo, handle)
     capability = answers.ask(nvml.nvmlDeviceGetCudaComputeCapability, handle)
+    if capability is None and card is not None:
+        capability = answers.ask(nvml.nvmlDeviceGetCudaComputeCapability, card)
     return Hardware(
         kind="cuda",
-        model=str(name or ""),
+        model=name,
         index=index,
         compute_capability=float(f"{capability[0]}.{capability[1]}") if capability is not None else None,
         gpu_memory_bytes=int(memory.total) if memory is not None and memory.total else None,
@@ -127,10 +179,13 @@ def _describe(nvml: Any, index: int, handle: Any) -> Hardware:
 
 def _read(nvml: Any, handle: Any) -> Reading:
     answers = _Answers(nvml)
+    card = _card(answers, nvml, handle)
+    answers.given = 0
     rates = answers.ask(nvml.nvmlDeviceGetUtilizationRates, handle)
     memory = answers.ask(nvml.nvmlDeviceGetMemoryInfo, handle)
-    celsius = answers.ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
-    milliwatts = answers.ask(nvml.nvmlDeviceGetPowerUsage, handle)
+    # A slice is as hot as its card; the card's power is not the slice's.
+    celsius = answers.ask(nvml.nvmlDeviceGetTemperature, card or handle, nvml.NVML_TEMPERATURE_GPU)
+    milliwatts = answers.ask(nvml.nvmlDeviceGetPowerUsage, handle) if card is None else None
     if not answers.given and answers.refusal is not None:
         raise answers.refusal
     return Reading(

@@ -6,6 +6,7 @@
  *   "nodriver"  initialising answers DRIVER_NOT_LOADED
  *   "mismatch"  initialising answers LIB_RM_VERSION_MISMATCH
  *   "unknown"   every reading of GPU 0 answers UNKNOWN
+ *   "mig"       GPU 0 is in two MIG slices of 5 GB, which answer memory and name alone
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,11 +25,14 @@
 typedef struct { unsigned index; int dead; } device;
 typedef struct { unsigned long long total, free, used; } memory;
 typedef struct { unsigned gpu, memory; } utilization;
+typedef struct { unsigned before[6], slices, compute; unsigned long long megabytes; } attributes;
 
 static const char *NAMES[] = {"Tesla V100-SXM2-16GB", "NVIDIA T4"};
 static const char *UUIDS[] = {"GPU-aaaa-0", "GPU-bbbb-1"};
 static const int CAPABILITIES[][2] = {{7, 0}, {7, 5}};
+static const char *SLICES[] = {"MIG-cccc-0", "MIG-dddd-1"};
 static device devices[] = {{0, 0}, {1, 0}};
+static device slices[] = {{0, 0}, {1, 0}};
 static int up = 0;
 
 static int state_is(const char *word) {
@@ -42,8 +46,11 @@ static int state_is(const char *word) {
     return strcmp(state, word) == 0;
 }
 
+static int is_slice(device *d) { return d == &slices[0] || d == &slices[1]; }
+
 static int check(device *d) {
     if (!up) return UNINITIALIZED;
+    if (is_slice(d)) return NOT_SUPPORTED;
     if (d != &devices[0] && d != &devices[1]) return INVALID_ARGUMENT;
     if (d->index == 0 && state_is("lost")) d->dead = 1;
     if (d->dead) return GPU_IS_LOST;
@@ -97,7 +104,54 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, device **found) {
             return SUCCESS;
         }
     }
+    for (unsigned i = 0; i < 2 && state_is("mig"); i++) {
+        if (strcmp(uuid, SLICES[i]) == 0) {
+            *found = &slices[i];
+            return SUCCESS;
+        }
+    }
     return NOT_FOUND;
+}
+
+int nvmlDeviceGetMigMode(device *d, unsigned *current, unsigned *pending) {
+    int refused = check(d);
+    if (refused) return refused;
+    if (d->index == 1) return NOT_SUPPORTED;
+    *current = *pending = state_is("mig");
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(device *d, unsigned *count) {
+    (void)d;
+    *count = 7;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(device *d, unsigned place, device **found) {
+    int refused = check(d);
+    if (refused) return refused;
+    if (place > 1) return NOT_FOUND;
+    *found = &slices[place];
+    return SUCCESS;
+}
+
+int nvmlDeviceIsMigDeviceHandle(device *d, unsigned *answer) {
+    *answer = is_slice(d);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device *d, device **found) {
+    if (!is_slice(d)) return INVALID_ARGUMENT;
+    *found = &devices[0];
+    return SUCCESS;
+}
+
+int nvmlDeviceGetAttributes_v2(device *d, attributes *a) {
+    if (!is_slice(d)) return NOT_SUPPORTED;
+    memset(a, 0, sizeof *a);
+    a->slices = 1;
+    a->megabytes = 4864;
+    return SUCCESS;
 }
 
 static int copy(device *d, const char *const *texts, char *text, unsigned length) {
@@ -107,11 +161,23 @@ static int copy(device *d, const char *const *texts, char *text, unsigned length
     return SUCCESS;
 }
 
-int nvmlDeviceGetUUID(device *d, char *text, unsigned length) { return copy(d, UUIDS, text, length); }
+int nvmlDeviceGetUUID(device *d, char *text, unsigned length) {
+    if (!is_slice(d)) return copy(d, UUIDS, text, length);
+    snprintf(text, length, "%s", SLICES[d->index]);
+    return SUCCESS;
+}
 
-int nvmlDeviceGetName(device *d, char *text, unsigned length) { return copy(d, NAMES, text, length); }
+int nvmlDeviceGetName(device *d, char *text, unsigned length) {
+    return copy(is_slice(d) ? &devices[0] : d, NAMES, text, length);
+}
 
 int nvmlDeviceGetMemoryInfo(device *d, memory *m) {
+    if (is_slice(d)) {
+        m->total = 5ULL << 30;
+        m->used = 1ULL << 30;
+        m->free = 4ULL << 30;
+        return SUCCESS;
+    }
     int refused = check(d);
     if (refused) return refused;
     m->total = 16ULL << 30;

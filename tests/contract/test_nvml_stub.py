@@ -198,6 +198,27 @@ def test_indices_are_those_a_cuda_program_sees(library: Path, tmp_path: Path) ->
     assert said["auto"] != "cuda"
 
 
+def test_a_mig_slice_is_a_device_of_its_own(library: Path, tmp_path: Path) -> None:
+    script = "p = NvmlProbe(); say(devices=p.devices(), read=p.read(gpu(0)), auto=detect().hardware_class)"
+    said = answer(library, tmp_path, script, "mig", CUDA_VISIBLE_DEVICES="MIG-dddd-1")
+    (device,) = said["devices"]
+    assert device["model"] == "Tesla V100-SXM2-16GB MIG 1g.5gb"
+    assert (device["gpu_memory_bytes"], device["compute_capability"]) == (5 << 30, 7.0)
+    assert said["auto"] == "cuda-Tesla-V100-SXM2-16GB-MIG-1g.5gb"
+    known = {name: value for name, value in said["read"].items() if value is not None}
+    assert known == {"gpu_memory": 0.2, "gpu_memory_free_bytes": 4 << 30, "temperature_celsius": 71}
+
+
+def test_a_card_in_slices_stands_for_its_first_slice_and_slices_have_no_number(
+    library: Path, tmp_path: Path
+) -> None:
+    script = "say(devices=NvmlProbe().devices())"
+    for listed, models in (("0,1", ["Tesla V100-SXM2-16GB MIG 1g.5gb", "NVIDIA T4"]), ("2", []),
+                           ("MIG-nowhere", [])):
+        said = answer(library, tmp_path, script, "mig", CUDA_VISIBLE_DEVICES=listed)
+        assert [device["model"] for device in said["devices"]] == models
+
+
 def test_the_worker_option_works_end_to_end(library: Path, tmp_path: Path) -> None:
     script = """
 from probes.sample import sampler_for
