@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balancer.decide.foreseen import Foreseen, Verdicts
+from balancer.decide.gpu_memory import gpu_memory
 from balancer.decide.load import utilisations
 from balancer.model import (
     IN_FLIGHT,
@@ -225,6 +227,7 @@ def _metrics_document(
         "load_deviation": number(decision.load.deviation),
         "trend": {"direction": decision.trend.direction, "magnitude": number(decision.trend.magnitude)},
         "waiting": sum(lane.waiting for lane in fleet.lanes),
+        "gpu_memory": asdict(memory) if (memory := gpu_memory(fleet)) else None,
         "power": {name: {"source": each.source, "slot_w": number(each.slot_w), "idle_w": number(each.idle_w)}
                   for name, each in decision.power.items()},
         "dry_run": settings.dry_run,

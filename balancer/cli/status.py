@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -17,6 +18,7 @@ from rich.padding import Padding
 from balancer import strangers, wiring
 from balancer.adapters import redis_failed, redis_view
 from balancer.cli.screen import console, few, hardware, number, share, table
+from balancer.decide.gpu_memory import gpu_memory
 from balancer.loop import AdaptiveLoadBalancer
 from balancer.model import Needs, Order, Worker
 from balancer.routing import unfit_reason
@@ -67,6 +69,7 @@ def status_document(app: Any) -> Document:
         "queues": {queue: waiting for queue, waiting in fleet.queues.items() if waiting},
         "orders": {name: _order(order, fleet.at)
                    for name, order in redis_view.orders(connection, fleet.classes).items()},
+        "gpu_memory": asdict(memory) if (memory := gpu_memory(fleet)) else None,
         "moves": stats["migrations_in_flight"],
         "silent": list(fleet.silent),
         "set_aside": [{"source": a.source, "reason": a.reason}
@@ -155,6 +158,10 @@ def _headlines(document: Document) -> list[str]:
     if bounds:
         lines.insert(3, f"thresholds {bounds['low']:.2f} – {bounds['high']:.2f}"
                         f" (set: {bounds['initial_low']:.2f} – {bounds['initial_high']:.2f})")
+    if memory := document.get("gpu_memory"):
+        used = 1 - memory["free_bytes"] / memory["total_bytes"]
+        lost = memory["unusable_bytes"] / memory["total_bytes"]
+        lines.append(f"GPU memory: {used:.0%} taken; {lost:.0%} is free and of no use to the usual tasks")
     if document["silent"]:
         lines.append(f"[red]silent: {escape(', '.join(document['silent']))}[/]")
     return lines

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from balancer.decide.columns import Columns, Floats
+from balancer.decide.columns import Columns, Floats, Places
 from balancer.model import Fleet, Footprint
 
 #: Kinds of usual tasks at most: what each asks for is rounded up to so many steps of the largest.
@@ -38,17 +38,22 @@ def occupancy(fleet: Fleet, seen: Columns) -> Floats:
 
 
 def usual(fleet: Fleet, seen: Columns) -> tuple[tuple[float, Footprint], ...]:
+    """`mix_of` by what the columns say that runs."""
+    rows = seen.runs.lane[seen.runs.lane >= 0]
+    return mix_of(fleet, np.bincount(rows, minlength=len(fleet.lanes)))
+
+
+def mix_of(fleet: Fleet, ran: Floats | Places) -> tuple[tuple[float, Footprint], ...]:
     """The usual tasks by the device memory (bytes) that they ask for, and how often each comes (Σ = 1);
     nothing where none asks for any.
 
-    What waits and what runs counts, and each lane for one more task: none is forgotten while it is empty.
+    What waits and what runs (`ran`, lanes) counts, and each lane for one more task: none is forgotten while
+    it is empty.
     """
     asked = np.array([lane.profile.needs.gpu_memory_bytes or 0 for lane in fleet.lanes], dtype=np.float64)
     if not asked.any():
         return ()
-    waits = np.array([max(0, lane.waiting) for lane in fleet.lanes], dtype=np.float64)
-    rows = seen.runs.lane[seen.runs.lane >= 0]
-    count = 1.0 + waits + np.bincount(rows, minlength=asked.size)
+    count = 1.0 + ran + np.array([max(0, lane.waiting) for lane in fleet.lanes], dtype=np.float64)
     sizes, which = np.unique(asked, return_inverse=True)
     if sizes.size > KINDS_MOST:
         step = sizes[-1] / KINDS_MOST
