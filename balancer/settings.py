@@ -94,7 +94,8 @@ class Settings:
     lanes_limit: int = option(
         200, "Lanes a fleet may have before new profiles share their task's lane", low=1, high=100000)
     move_cooldown: float = option(
-        30.0, "Seconds before the same task moves again; doubles with each move", low=0, high=86400, unit="s")
+        30.0, "Seconds, 1 at least, before the same task moves again; doubles with each move", low=0,
+        high=86400, unit="s")
     move_timeout: float = option(
         60.0, "Seconds before a move that nobody answered is stale", low=0.1, high=86400, unit="s")
     preempt: str = option(

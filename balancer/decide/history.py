@@ -22,6 +22,19 @@ COUNTED_MOVES: Final = 5
 #: Seconds after which the past moves of one task are forgotten.
 FORGET_AFTER_S: Final = 3600.0
 
+#: The shortest cooldown (s), also where `balancer_move_cooldown` is less: doubling nothing stays nothing, and
+#: a task that may move at every turn may do nothing else.
+LEAST_COOLDOWN_S: Final = 1.0
+
+#: The longest a cooldown may double to (s); the history forgets a task after an hour anyhow.
+LONGEST_COOLDOWN_S: Final = 3600.0
+
+
+def rest_s(count: int, cooldown_s: float) -> float:
+    """Seconds that a task rests after its move number `count` (1 for the first)."""
+    doubled = max(LEAST_COOLDOWN_S, cooldown_s) * 2.0 ** min(count - 1, 64)
+    return min(LONGEST_COOLDOWN_S, doubled)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileMoves:

@@ -10,19 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from balancer.decide.history import TaskMoves
+from balancer.decide.history import LEAST_COOLDOWN_S, TaskMoves, rest_s
 from balancer.decide.load import known_dimensions
 from balancer.decide.projection import Projection
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.way_out import WayOut, way_out
 from balancer.model import Fleet, HeldTask, Move, Rejected, Worker
-from balancer.routing import is_class_queue, is_lane, strike_reason, unfit_reason
+from balancer.routing import class_queue, is_class_queue, is_lane, strike_reason, unfit_reason
 
 #: Reserved and running tasks that may leave, and that may arrive at, one worker at once.
 MOVES_A_WORKER: Final = 2
-
-#: The longest a cooldown may double to (s); the history forgets a task after an hour anyhow.
-LONGEST_COOLDOWN_S: Final = 3600.0
 
 #: A reason in a word or two, and a sentence.
 Refusal = tuple[str, str]
@@ -89,7 +86,7 @@ class _Gate:
         """What speaks against the move, the most fundamental first."""
         checks: tuple[Callable[[Move], Refusal | None], ...] = (
             self._switched_off, self._under_way, self._source, self._target, self._cooldown,
-            self._way_back, self._net_benefit, self._limits, self._room, self._swap,
+            self._restarts, self._way_back, self._net_benefit, self._limits, self._room, self._swap,
         )
         return (refusal for check in checks if (refusal := check(move)) is not None)
 
@@ -156,11 +153,25 @@ class _Gate:
         past = self._situation.history.tasks.get(move.task_id)
         if past is None:
             return None
-        rest_s = min(LONGEST_COOLDOWN_S, self._situation.settings.move_cooldown * 2.0 ** (past.count - 1))
+        least_s = rest_s(past.count, self._situation.settings.move_cooldown)
         since_s = self._situation.fleet.at - past.last_at
-        if since_s >= rest_s:
+        if since_s >= least_s:
             return None
-        return "cooldown", f"moved {past.count} times, last {since_s:.0f} s ago; rests {rest_s:.0f} s"
+        return "cooldown", f"moved {past.count} times, last {since_s:.0f} s ago; rests {least_s:.0f} s"
+
+    def _restarts(self, move: Move) -> Refusal | None:
+        """An interrupted run is lost, so the next is left alone for twice as long: one of them must end."""
+        source = self._worker(move.source)
+        held = _find(source.running, move.task_id) if source and move.kind == "running" else None
+        if source is None or held is None or not held.epoch:
+            return None
+        if self._way_out(held, move.profile, source) != "preempted":
+            return None
+        least_s = max(LEAST_COOLDOWN_S, self._situation.settings.move_cooldown) * 2.0 ** min(held.epoch, 64)
+        ran_s = self._situation.fleet.at - (held.started_at or self._situation.fleet.at)
+        if ran_s >= least_s:
+            return None
+        return "begun anew", f"its run {held.epoch + 1} would be lost; is left alone for {least_s:.0f} s"
 
     def _way_back(self, move: Move) -> Refusal | None:
         past = self._situation.history.tasks.get(move.task_id)
@@ -168,7 +179,14 @@ class _Gate:
             return None
         if world_changed(past, source=self._worker(move.source), target=self._worker(move.target)):
             return None
+        if is_class_queue(move.source) and not self._served(move.source):
+            return None
         return "moved back", f"the task left {move.target}, and nothing has changed since"
+
+    def _served(self, queue: str) -> bool:
+        """Whether any healthy worker is of the class of this queue."""
+        return any(class_queue(w.hardware.hardware_class) == queue and w.health == "ok"
+                   for w in self._situation.fleet.workers)
 
     def _net_benefit(self, move: Move) -> Refusal | None:
         score = move.score

@@ -17,6 +17,7 @@ import numpy as np
 from balancer.decide.cost import handover_cost_s
 from balancer.decide.durations import Durations, durations
 from balancer.decide.estimate import speed_of
+from balancer.decide.history import rest_s
 from balancer.decide.plan import move_id, world_changed
 from balancer.decide.situation import Situation
 from balancer.decide.slots import expected_s
@@ -149,7 +150,7 @@ def _stays(r: Rescue, situation: Situation) -> Refusal | None:
     if ran_s < young_s:
         return "young", f"runs for {ran_s:.1f} s; is left alone for {young_s:.1f} s"
     past = situation.history.tasks.get(r.task.task_id)
-    if past is not None and at - past.last_at < cooldown_s * 2.0 ** (past.count - 1):
+    if past is not None and at - past.last_at < rest_s(past.count, cooldown_s):
         return "cooldown", f"moved {past.count} times, last {at - past.last_at:.0f} s ago"
     return None
 

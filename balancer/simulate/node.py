@@ -121,7 +121,7 @@ class Node:
         free, total = self.free_bytes(needed), self.machine.shared_bytes
         return Worker(
             name=self.name, instance=f"{self.name}:1:{self.machine.from_s}", hardware=self.machine.hardware,
-            slots=self.machine.slots, at=at, busy=len(self.runs), queues=(),
+            slots=self.machine.slots, at=at, busy=len(self.runs), queues=(), pool=self.machine.pool,
             running=tuple(self._held(run, at, profiles, every_s) for run in self.runs.values()),
             reserved=tuple(_reserved(message) for message in self.reserved),
             reading=Reading(

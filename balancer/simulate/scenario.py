@@ -42,7 +42,8 @@ class Machine:
     """One worker: here over [`from_s`, `until_s`), then killed. `speed` is its own, relative to its class.
 
     With `shared_bytes` its slots share that much memory of one device. Power is that of the whole worker:
-    `idle_w` with nothing to do, `busy_w` with every slot busy, in proportion between the two.
+    `idle_w` with nothing to do, `busy_w` with every slot busy, in proportion between the two. Its `pool`
+    decides whether a body can be interrupted.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Machine:
     busy_w: float = 0.0
     shared_bytes: int | None = None
     heat: Heat | None = None
+    pool: str = "prefork"
 
     def speed_at(self, at: float) -> float:
         """Its speed relative to its class, heat apart."""

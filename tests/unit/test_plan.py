@@ -217,6 +217,36 @@ def test_cooldown_doubles(count: int, since_s: float, why: str | None) -> None:
     assert reason(there(busy(0, "t"), idle(1), history=past), move("t")) == why
 
 
+def test_where_no_cooldown_is_wanted_it_doubles_from_a_second_on() -> None:
+    none = Settings(move_cooldown=0.0)
+    for count, since_s, why in ((1, 0.9, "cooldown"), (1, 1.0, None), (4, 7.9, "cooldown"), (4, 8.0, None)):
+        past = MoveHistory(tasks={"t": TaskMoves(count=count, last_at=NOW - since_s, left="elsewhere")})
+        assert reason(there(busy(0, "t"), idle(1), history=past, settings=none), move("t")) == why
+
+
+@pytest.mark.parametrize(
+    ("epoch", "ran_s", "why"),
+    [(0, 1, None), (1, 59, "begun anew"), (1, 60, None), (3, 239, "begun anew"), (3, 240, None)],
+)
+def test_a_run_that_would_be_lost_is_left_alone_for_longer_each_time(epoch: int, ran_s: float,
+                                                                     why: str | None) -> None:
+    task = replace(held("t", "p", ran_s=ran_s), checkpoints=False, epoch=epoch)
+    source = replace(busy(0, "t"), running=(task,), pool="prefork")
+    now = there(source, idle(1))
+    profile = replace(now.fleet.lanes[0].profile, checkpoints=False, restartable=True)
+    lanes = (replace(now.fleet.lanes[0], profile=profile),)
+    assert reason(replace(now, fleet=replace(now.fleet, lanes=lanes)), move("t")) == why
+
+
+def test_a_message_leaves_the_queue_of_a_class_that_nobody_is_of() -> None:
+    past = MoveHistory(tasks={"t": TaskMoves(count=1, last_at=NOW - 500, left=lane_queue("p"))})
+    to_lane = move("t", class_queue("cuda"), lane_queue("p"), kind="queued")
+    back = replace(to_lane, target_queue=lane_queue("p"))
+    assert reason(there(idle(1), history=past), back) is None
+    served = there(idle(1), worker("cuda"), history=past)
+    assert reason(served, back) == "moved back"
+
+
 def test_no_way_back_unless_the_world_changed() -> None:
     past = MoveHistory(tasks={"t": TaskMoves(count=1, last_at=NOW - 500, left="cpu-1")})
     now = there(busy(0, "t"), idle(1), history=past)

@@ -5,6 +5,7 @@ Late binding beats moving: a slot that takes its next task when it is free needs
 
 from __future__ import annotations
 
+from balancer.decide.ahead import ahead_moves, long_tasks
 from balancer.decide.idle import idle_slots
 from balancer.decide.order import orders
 from balancer.decide.progress import with_progress
@@ -16,7 +17,8 @@ from balancer.routing import is_lane
 
 
 class Priced:
-    """Orders from the prices of the fluid program; moves from `decide.stranded` and `decide.rescue`."""
+    """Orders from the prices of the fluid program; moves from `decide.ahead`, `decide.stranded` and
+    `decide.rescue`."""
 
     name: str = "priced"
     moves_thresholds: bool = True
@@ -28,12 +30,14 @@ class Priced:
         return orders(with_progress(situation), strategy=self.name)
 
     def suggest(self, situation: Situation) -> Suggestions:
-        """Queued work that lies where it should not, then running tasks for the slots that are still idle."""
+        """The longest that wait, when they would be the last to end; queued work that lies where it should
+        not; then running tasks for the slots that are still idle."""
         made = situation.orders or self.orders(situation)
-        idle = idle_slots(situation, made)
-        if not idle and all(map(is_lane, {task.queue for task in situation.fleet.queued})):
+        idle, long = idle_slots(situation, made), long_tasks(situation, made)
+        if not idle and not long and all(map(is_lane, {task.queue for task in situation.fleet.queued})):
             return Suggestions()
         situation = with_progress(situation)
+        first = ahead_moves(situation, long)
         queued, stay = stranded_moves(situation, made, idle)
         running, left = running_moves(situation, idle)
-        return Suggestions(moves=(*queued, *running), rejected=(*stay, *left))
+        return Suggestions(moves=(*first, *queued, *running), rejected=(*stay, *left))

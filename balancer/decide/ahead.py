@@ -1,0 +1,153 @@
+"""Waiting tasks so long that, begun last, they alone would keep the fleet from being done: they go first.
+
+Each goes to the queue of the class that would have done it first, once a slot there is about to come free;
+which worker takes it stays open. Longest processing time first (Graham 1969), for the last of a batch only:
+as long as more work waits than such a task takes, nothing is done here. Used by `priced`; pure.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from balancer.decide.capacity import Rates, class_slots
+from balancer.decide.cost import handover_cost_s
+from balancer.decide.durations import Durations, durations
+from balancer.decide.plan import move_id
+from balancer.decide.rescue import COSTS_GAINED, POINTS
+from balancer.decide.situation import Situation
+from balancer.model import Move, Order, QueuedTask, Score
+from balancer.model.offers import Offers
+from balancer.routing import can_run, class_queue, is_class_queue
+
+#: A task is long when it takes this many times what waiting tasks take on average.
+LONG: Final = 1.5
+
+#: No task is taken to be larger than this many times its lane's mean: where more waits, none is looked for.
+LARGEST: Final = 10.0
+
+#: Tasks that are looked at in one turn, the longest.
+CONSIDERED: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Long:
+    """A waiting task, the row of its lane, its seconds where it runs fastest, and seconds until all that
+    waits and runs is done."""
+
+    task: QueuedTask
+    row: int
+    run_s: float
+    drain_s: float
+
+
+def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
+    """The waiting tasks that would be the last to end unless they begin now, the longest first, by the orders
+    `made`; few, and none where hardware makes no difference, or tasks may wait for frugal hardware."""
+    settings = situation.settings
+    offers = [Offers.of(order.offers) for order in made]
+    longest_s = max((float(o.best_seconds.max(initial=0.0)) for o in offers), default=0.0)
+    drain_s = made[0].backlog_s + made[0].committed_s if made else 0.0
+    choosy = settings.enable_hardware_specific_strategies and not settings.energy_slack
+    if not choosy or drain_s > LARGEST * longest_s:
+        return []
+    best: dict[str, float] = {}
+    for each in offers:
+        for queue, seconds in zip(each.queues, each.seconds.tolist(), strict=True):
+            best[queue] = min(seconds, best.get(queue, math.inf))
+    rows = {lane.queue: row for row, lane in enumerate(situation.fleet.lanes)
+            if lane.waiting > 0 and lane.queue in best}
+    waiting = [(lane.waiting, best[queue]) for queue, row in rows.items()
+               for lane in (situation.fleet.lanes[row],)]
+    if not waiting:
+        return []
+    mean_s = sum(n * seconds for n, seconds in waiting) / sum(n for n, _ in waiting)
+    least_s = max(LONG * mean_s, drain_s - settings.price_interval)
+    known = {move.task_id for move in situation.in_flight} | situation.history.tasks.keys()
+    found = [
+        Long(task=task, row=row, run_s=run_s, drain_s=drain_s) for task in situation.fleet.queued
+        if (row := rows.get(task.queue)) is not None and task.task_id not in known
+        and (run_s := best[task.queue] * _times_mean(situation, row, task)) >= least_s
+    ]
+    return heapq.nlargest(CONSIDERED, found, key=lambda each: (each.run_s, each.task.task_id))
+
+
+def ahead_moves(situation: Situation, long: Sequence[Long]) -> list[Move]:
+    """Moves of those that a slot is about to be free for, to the queue of its class; the others wait for the
+    next turn."""
+    if not long:
+        return []
+    known = durations(situation)
+    free = _free_in(situation, known)
+    moves = []
+    for each in long:
+        seconds = _seconds(situation, known, each)
+        ends = [slots[0] + run_s if slots else math.inf for slots, run_s in zip(free, seconds, strict=True)]
+        place = min(range(len(ends)), key=ends.__getitem__, default=None)
+        if place is None or ends[place] == math.inf:
+            continue
+        begins_s = heapq.heapreplace(free[place], ends[place])
+        move = _move(situation, each, known.seen.classes[place], begins_s)
+        gain_s, cost_s = move.score.benefit_s or 0.0, move.score.cost_s or 0.0
+        if begins_s <= situation.settings.price_interval and gain_s > COSTS_GAINED * cost_s:
+            moves.append(move)
+    return moves
+
+
+def _times_mean(situation: Situation, row: int, task: QueuedTask) -> float:
+    """Its size as a multiple of its lane's mean."""
+    mean = situation.fleet.lanes[row].mean_size
+    size = task.size if 0 < task.size < math.inf else 1.0
+    return size / mean if 0 < mean < math.inf else size
+
+
+def _free_in(situation: Situation, known: Durations) -> list[list[float]]:
+    """By class, seconds until its next slots come free, as heaps, once what lies in its queue has begun."""
+    ahead: dict[str, list[QueuedTask]] = {}
+    for task in situation.fleet.queued:
+        if is_class_queue(task.queue):
+            ahead.setdefault(task.queue, []).append(task)
+    heaps = []
+    for place, slots in enumerate(class_slots(situation, known)):
+        before, rates = ahead.get(class_queue(known.seen.classes[place]), []), Rates(situation)
+        heap = slots.free_in[:CONSIDERED + len(before)].tolist()
+        first = situation.fleet.workers[int(known.seen.members(place)[0])] if before else None
+        for task in before:
+            if heap and first is not None:
+                heapq.heapreplace(heap, heap[0] + rates.run_s(task, first))
+        heaps.append(heap)
+    return heaps
+
+
+def _seconds(situation: Situation, known: Durations, each: Long) -> list[float]:
+    """Its run on each class; inf where not every worker could take it from the queue of the class at once."""
+    needs, seen = situation.fleet.lanes[each.row].profile.needs, known.seen
+    size = each.task.size if 0 < each.task.size < math.inf else 1.0
+    shares = needs.gpu_memory_bytes is not None or needs.memory_bytes is not None
+    answer = []
+    for place, kinds in enumerate(seen.kinds):
+        all_can = all(can_run(kind, needs) for kind in kinds)
+        alone = not shares or float(np.max(seen.slots[seen.members(place)], initial=0.0)) <= 1.0
+        answer.append(float(known.one[each.row, place]) * size if all_can and alone else math.inf)
+    return answer
+
+
+def _move(situation: Situation, each: Long, hardware_class: str, begins_s: float) -> Move:
+    """The move and its score: what it gains is not to wait for all else, at most."""
+    task, at, queue = each.task, situation.fleet.at, class_queue(hardware_class)
+    cost_s, gain_s = handover_cost_s(task.profile, situation), max(0.0, each.drain_s - begins_s)
+    scale = POINTS / max(each.drain_s + each.run_s, cost_s, 1e-9)
+    parts = {"run_s": each.run_s, "drain_s": each.drain_s, "begins_s": begins_s, "handover_s": cost_s}
+    return Move(
+        move_id=move_id(task.task_id, at), task_id=task.task_id, profile=task.profile, kind="queued",
+        source=task.queue, target=queue, target_queue=queue, at=at,
+        reason=f"takes {each.run_s:.1f} s, and all else is done in {each.drain_s:.1f} s: it goes first",
+        score=Score(cost=min(POINTS, cost_s * scale), benefit=gain_s * scale, cost_s=cost_s,
+                    benefit_s=gain_s, parts=MappingProxyType(parts)),
+    )
