@@ -17,12 +17,13 @@ from typing import Final
 import numpy as np
 
 from balancer.decide.capacity import Rates, class_slots
+from balancer.decide.columns import Columns
 from balancer.decide.cost import handover_cost_s
 from balancer.decide.durations import Durations, durations
 from balancer.decide.plan import move_id
 from balancer.decide.rescue import COSTS_GAINED, POINTS
 from balancer.decide.situation import Situation
-from balancer.model import Move, Order, QueuedTask, Score
+from balancer.model import Move, Needs, Order, QueuedTask, Score
 from balancer.model.offers import Offers
 from balancer.routing import can_run, class_queue, is_class_queue
 
@@ -61,19 +62,20 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
     for each in offers:
         for queue, seconds in zip(each.queues, each.seconds.tolist(), strict=True):
             best[queue] = min(seconds, best.get(queue, math.inf))
-    rows = {lane.queue: row for row, lane in enumerate(situation.fleet.lanes)
-            if lane.waiting > 0 and lane.queue in best}
-    waiting = [(lane.waiting, best[queue]) for queue, row in rows.items()
-               for lane in (situation.fleet.lanes[row],)]
-    if not waiting:
+    lanes = {lane.queue: (row, lane) for row, lane in enumerate(situation.fleet.lanes)
+             if lane.waiting > 0 and lane.queue in best}
+    if not lanes:
         return []
-    mean_s = sum(n * seconds for n, seconds in waiting) / sum(n for n, _ in waiting)
+    mean_s = sum(lane.waiting * best[queue] for queue, (_, lane) in lanes.items()) / sum(
+        lane.waiting for _, lane in lanes.values())
     least_s = max(LONG * mean_s, drain_s - settings.price_interval)
+    rate = {queue: best[queue] / (lane.mean_size if 0 < lane.mean_size < math.inf else 1.0)
+            for queue, (_, lane) in lanes.items()}
     known = {move.task_id for move in situation.in_flight} | situation.history.tasks.keys()
     found = [
-        Long(task=task, row=row, run_s=run_s, drain_s=drain_s) for task in situation.fleet.queued
-        if (row := rows.get(task.queue)) is not None and task.task_id not in known
-        and (run_s := best[task.queue] * _times_mean(situation, row, task)) >= least_s
+        Long(task=task, row=lanes[task.queue][0], run_s=rate[task.queue] * task.size, drain_s=drain_s)
+        for task in situation.fleet.queued
+        if least_s <= rate.get(task.queue, 0.0) * task.size < math.inf and task.task_id not in known
     ]
     return heapq.nlargest(CONSIDERED, found, key=lambda each: (each.run_s, each.task.task_id))
 
@@ -84,11 +86,15 @@ def ahead_moves(situation: Situation, long: Sequence[Long]) -> list[Move]:
     if not long:
         return []
     known = durations(situation)
-    free = _free_in(situation, known)
+    free, able = _free_in(situation, known), dict[Needs, list[bool]]()
     moves = []
     for each in long:
-        seconds = _seconds(situation, known, each)
-        ends = [slots[0] + run_s if slots else math.inf for slots, run_s in zip(free, seconds, strict=True)]
+        needs = situation.fleet.lanes[each.row].profile.needs
+        if needs not in able:
+            able[needs] = _all_can(known.seen, needs)
+        rates = known.one[each.row].tolist()
+        ends = [slots[0] + rate * each.task.size if can and slots else math.inf
+                for slots, can, rate in zip(free, able[needs], rates, strict=True)]
         place = min(range(len(ends)), key=ends.__getitem__, default=None)
         if place is None or ends[place] == math.inf:
             continue
@@ -98,13 +104,6 @@ def ahead_moves(situation: Situation, long: Sequence[Long]) -> list[Move]:
         if begins_s <= situation.settings.price_interval and gain_s > COSTS_GAINED * cost_s:
             moves.append(move)
     return moves
-
-
-def _times_mean(situation: Situation, row: int, task: QueuedTask) -> float:
-    """Its size as a multiple of its lane's mean."""
-    mean = situation.fleet.lanes[row].mean_size
-    size = task.size if 0 < task.size < math.inf else 1.0
-    return size / mean if 0 < mean < math.inf else size
 
 
 def _free_in(situation: Situation, known: Durations) -> list[list[float]]:
@@ -125,17 +124,14 @@ def _free_in(situation: Situation, known: Durations) -> list[list[float]]:
     return heaps
 
 
-def _seconds(situation: Situation, known: Durations, each: Long) -> list[float]:
-    """Its run on each class; inf where not every worker could take it from the queue of the class at once."""
-    needs, seen = situation.fleet.lanes[each.row].profile.needs, known.seen
-    size = each.task.size if 0 < each.task.size < math.inf else 1.0
+def _all_can(seen: Columns, needs: Needs) -> list[bool]:
+    """By class, whether every worker could take such a task from the queue of the class, at any moment."""
     shares = needs.gpu_memory_bytes is not None or needs.memory_bytes is not None
-    answer = []
-    for place, kinds in enumerate(seen.kinds):
-        all_can = all(can_run(kind, needs) for kind in kinds)
-        alone = not shares or float(np.max(seen.slots[seen.members(place)], initial=0.0)) <= 1.0
-        answer.append(float(known.one[each.row, place]) * size if all_can and alone else math.inf)
-    return answer
+    return [
+        all(can_run(kind, needs) for kind in kinds)
+        and not (shares and float(np.max(seen.slots[seen.members(place)], initial=0.0)) > 1.0)
+        for place, kinds in enumerate(seen.kinds)
+    ]
 
 
 def _move(situation: Situation, each: Long, hardware_class: str, begins_s: float) -> Move:
