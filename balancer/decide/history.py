@@ -53,14 +53,16 @@ class ProfileMoves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskMoves:
-    """Past moves of one task: how many, the last one's time (s) and the worker or queue it left.
+    """Past moves of one task: how many, the last one's time (s), the worker or queue it left, and the one
+    it came to.
 
-    `left` is empty when the last move came to nothing: it counts for the cooldown only.
+    `left` and `reached` are empty when the last move came to nothing: it counts for the cooldown only.
     """
 
     count: int
     last_at: float
     left: str
+    reached: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from balancer.routing import can_run, class_queue, direct_queue, is_direct_queue
 
 def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
     """Idle slots, by name, of the workers that have nothing better to do: no lane they would take from by the
-    orders `made`, nothing in their own queues, and no move on its way to them. Others are not named."""
+    orders `made`, nothing in their own queues, and no move on its way to them or come since they reported.
+    Others are not named."""
     fleet, seen = situation.fleet, seen_of(situation)
     workers = seen.runs.workers
     roster, direct = workers.roster, _direct(fleet)
@@ -30,15 +32,24 @@ def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
     spare = seen.slots - seen.busy - workers.holdings.reserved
     spare = np.where(seen.ok, spare - (shared[seen.place] if shared.size else 0.0), 0.0)
     work = _wanted(fleet, made) if (spare > 0).any() else {}
+    arrived = _arrived(situation) if work else {}
     for i in np.flatnonzero(spare > 0).tolist():
         name, device = roster.names[i], roster.unlike[roster.which[i]]
         free = int(spare[i]) - booked[name] - (direct.get(direct_queue(name), 0) if direct else 0)
-        if free <= 0:
+        if free <= 0 or workers.numbers.at[i] < arrived.get(name, -math.inf):
             continue
         wants = work[device.hardware_class].by(device, name)
         if not (wants.anything and not seen.hot[i]) and not wants.now(workers[i]):
             idle[name] = free
     return idle
+
+
+def _arrived(situation: Situation) -> dict[str, float]:
+    """When the last moved task came, by where it came: a report from before shows its slot still idle."""
+    latest: dict[str, float] = {}
+    for past in situation.history.tasks.values():
+        latest[past.reached] = max(past.last_at, latest.get(past.reached, -math.inf))
+    return latest
 
 
 def _direct(fleet: Fleet) -> dict[str, int]:

@@ -69,6 +69,7 @@ def _with(history: MoveHistory, migration: Migration, settings: Settings) -> Mov
             count=(earlier.count if earlier else 0) + 1,
             last_at=_ended_at(migration),
             left=move.source if migration.successful else "",
+            reached=move.target if migration.successful else "",
         )
     return replace(
         history,

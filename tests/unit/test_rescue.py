@@ -124,6 +124,15 @@ def test_slots_with_something_on_its_way_or_that_ail_are_not_given() -> None:
     assert reasons(asked(hot)[1]) == {"t": "no idle slot fits"}
 
 
+@pytest.mark.parametrize(("came_ago_s", "moves"), [(0.3, False), (0.9, True)])
+def test_a_slot_that_a_moved_task_took_since_the_report_is_not_idle(came_ago_s: float, moves: bool) -> None:
+    state = one_on_k80(task())
+    state = replace(state, workers=tuple(replace(w, at=NOW - 0.8) for w in state.workers))
+    past = TaskMoves(count=1, last_at=NOW - came_ago_s, left=SLOW_1, reached=FAST)
+    found = asked(state, history=MoveHistory(tasks={"other": past}))[1]
+    assert bool(found.moves) is moves
+
+
 def test_two_tasks_never_share_a_slot_and_the_larger_gain_wins() -> None:
     short = task("short", size=60.0)
     state = with_running(one_on_k80(short, workers=f"{V100} {K80}*2"), SLOW_1, task("long"))
