@@ -155,8 +155,12 @@ def _speeds(roster: Roster, known: Mapping[str, str], learned: Mapping[str, floa
     names = roster.names
     if not known:
         return np.ones(len(names))
-    speed = np.fromiter(map(learned.get, names, repeat(1.0)), dtype=np.float64, count=len(names))
-    classes = list(map(known.get, names))
+    try:
+        speed = np.fromiter(roster.pick(learned), dtype=np.float64, count=len(names))
+        classes: list[str | None] = list(roster.pick(known))
+    except KeyError:  # somebody is new
+        speed = np.fromiter(map(learned.get, names, repeat(1.0)), dtype=np.float64, count=len(names))
+        classes = list(map(known.get, names))
     if classes == roster.class_names:
         return speed
     same = [one == other for one, other in zip(classes, roster.class_names, strict=True)]
