@@ -6,6 +6,7 @@ its memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,9 @@ from balancer.model import Footprint, LaneOffer, Order
 
 #: Lanes that a worker lists in one pop at most: a pop costs Redis more with each.
 LISTED_MOST: Final = 50
+
+#: Heads whose ages differ by no more than this share of the oldest's count as equally old.
+SAME_AGE: Final = 0.1
 
 #: A worker refuses a lane only when others would be sooner by more than this share: no estimate is better.
 TOLERANCE: Final = 0.01
@@ -56,8 +60,9 @@ def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float]
     """The queues a worker should list in its next pop, best first, at most `LISTED_MOST`.
 
     Groups in order; inside one by age of the head (`oldest`, s by queue) where all that wait there have
-    one, else by length. Then lanes in no group that have work and that the guard admits by now. On a
-    `device` that slots share, by what they waste of it first (`packed`), if the order tells the usual tasks.
+    one, and by length where ages are alike or unknown. Then lanes in no group that have work and that the
+    guard admits by now. On a `device` that slots share, by what they waste of it first (`packed`), if the
+    order tells the usual tasks.
     """
     offers = {offer.queue: offer for offer in order.offers}
     drain, ages = drain_s(order, waiting), oldest or {}
@@ -96,10 +101,18 @@ def packed(groups: Sequence[Sequence[str]], device: Device, usual: Mix) -> list[
 
 
 def _by_age(queues: list[str], waiting: Mapping[str, int], oldest: Mapping[str, float]) -> list[str]:
-    """A group's queues, oldest head first, or longest first when an age is not known."""
-    if all(q in oldest for q in queues if waiting.get(q, 0) > 0):
-        return sorted(queues, key=lambda q: (-(oldest.get(q, 0.0) if waiting.get(q, 0) > 0 else 0.0), q))
-    return sorted(queues, key=lambda q: (-waiting.get(q, 0), q))
+    """A group's queues, oldest head first, or longest first when an age is not known.
+
+    Of those about as old as the oldest the longest goes first. What was published together has one age: in
+    the order of its milliseconds a whole fleet would do one kind to its end, learn nothing of the others, and
+    be left with a mix that no longer suits it.
+    """
+    busy = [q for q in queues if waiting.get(q, 0) > 0]
+    if not all(q in oldest for q in busy):
+        return sorted(queues, key=lambda q: (-waiting.get(q, 0), q))
+    old = max((oldest[q] for q in busy), default=0.0) * (1 - SAME_AGE)
+    ages = {q: oldest[q] if oldest[q] < old else math.inf for q in busy}
+    return sorted(queues, key=lambda q: (-ages.get(q, -1.0), -waiting.get(q, 0), q))
 
 
 def drain_s(order: Order, waiting: Mapping[str, int]) -> float:

@@ -106,6 +106,14 @@ def test_ties_are_one_group_served_by_age_else_by_length() -> None:
     assert ranked(order, {A: 3, B: 0}, {A: 7.0}) == [A, B]
 
 
+def test_of_heads_about_equally_old_the_longer_lane_goes_first() -> None:
+    order = made(fleet(f"{V100}", lanes="a:3 b:9"))[V100]
+    assert ranked(order, {A: 3, B: 9}, {A: 7.0, B: 6.4}) == [B, A]
+    assert ranked(order, {A: 9, B: 3}, {A: 6.4, B: 7.0}) == [A, B]
+    assert ranked(order, {A: 3, B: 9}, {A: 7.0, B: 6.2}) == [A, B]
+    assert ranked(order, {A: 3, B: 0}, {A: 0.0, B: 9.0}) == [A, B]
+
+
 def test_a_wider_tie_ratio_makes_fewer_groups() -> None:
     state = fleet(f"{V100}*2 {K80}*2", lanes="a:40 b:40")
     assert len(made(state, tie_ratio=0.1)[K80].groups) == 2
