@@ -18,8 +18,9 @@ from typing import Any, Final, TypeVar
 
 import duckdb
 
-from balancer.adapters.ledger_columns import SCHEMA_VERSION, Table, fit, placeholder, sql, tables
+from balancer.adapters.ledger_columns import SCHEMA_VERSION, Table, fit, fit_batch, placeholder, sql, tables
 from balancer.errors import LedgerError
+from balancer.model.batch import Batch
 
 #: Files are written so that DuckDB 1.4 and later read them.
 STORAGE_VERSION: Final = "v1.4.0"
@@ -85,6 +86,12 @@ class DuckDBLedger:
     def _take(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         known = tables()
         for name, batch in rows.items():
+            if isinstance(batch, Batch) and name in known:
+                try:
+                    self._waiting.extend((name, row) for row in fit_batch(known[name], batch))
+                    continue
+                except ValueError:  # row by row, so that only those are left out that do not fit
+                    pass
             for row in batch:
                 try:
                     if name not in known:

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import duckdb
 
+from balancer.model.batch import Batch
+
 #: Version of `sql/schema.sql`; a ledger with a higher one is left alone.
 SCHEMA_VERSION: Final = 1
 
@@ -81,6 +83,18 @@ def fit(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
             kind, shown = table.columns[column], repr(value)[:80]
             raise ValueError(f"{table.name}.{column} takes {kind}, not {shown} ({error})") from error
     return tuple(fitted)
+
+
+def fit_batch(table: Table, batch: Batch) -> list[tuple[Any, ...]]:
+    """`fit` of all rows of a batch, column by column. Raises `ValueError` when any of them does not fit."""
+    fitted: list[Sequence[Any]] = [[None] * len(batch)] * len(table.columns)
+    try:
+        for column, values in batch.columns.items():
+            place, fitter = table.places[column]
+            fitted[place] = [None if value is None else fitter(value) for value in values]
+        return list(zip(*fitted, strict=True))
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"a batch of {table.name} does not fit ({error})") from error
 
 
 def placeholder(kind: str) -> str:

@@ -19,6 +19,7 @@ from balancer.adapters import ledger_columns
 from balancer.adapters.duckdb_ledger import DuckDBLedger, read
 from balancer.adapters.in_memory import InMemoryLedger
 from balancer.errors import LedgerError
+from balancer.model.batch import Batch
 from balancer.ports import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -244,6 +245,14 @@ def test_a_row_that_cannot_be_kept_is_left_out_and_named_and_its_neighbours_stay
     assert len(read(str(path), "FROM load_balancer_metrics")) == 3
     assert [record.message for record in caplog.records if "left out" in record.message]
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("bad", ["not a number", 1.0])
+def test_of_a_batch_only_the_rows_that_do_not_fit_are_left_out(path: Path, bad: Any) -> None:
+    columns = {"timestamp": [1.0, 2.0, 3.0], "system_load": [0.5, bad, math.nan]}
+    assert DuckDBLedger(str(path)).record({"load_balancer_metrics": Batch(3, lambda: columns)})
+    kept = [row["system_load"] for row in read(str(path), "FROM load_balancer_metrics ORDER BY timestamp")]
+    assert kept == ([0.5, 1.0, None] if bad == 1.0 else [0.5, None])
 
 
 def test_what_is_not_a_number_becomes_null_and_lone_surrogates_are_replaced(path: Path) -> None:
