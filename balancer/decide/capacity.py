@@ -16,7 +16,9 @@ import numpy as np
 from balancer.decide.columns import Columns, Flags, Floats, Places
 from balancer.decide.durations import Durations
 from balancer.decide.estimate import DEFAULT_S
+from balancer.decide.heat import eagerness
 from balancer.decide.occupancy import occupancy
+from balancer.decide.rest import willingness
 from balancer.decide.situation import Situation
 from balancer.decide.slots import one_s
 from balancer.model import Fleet, HeldTask, QueuedTask, TaskProfile, Worker
@@ -33,7 +35,8 @@ SLOW: Final = 0.8
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSlots:
     """One class: `capacity` in slots of a typical worker, `committed_s` in their seconds, and `free_in`,
-    seconds until each slot of its workers that are not slow or hot is free, soonest first (0 = idle now)."""
+    seconds until each slot of its workers that are not slow, warm or hot is free, soonest first (0 = idle
+    now)."""
 
     capacity: float
     committed_s: float
@@ -49,7 +52,9 @@ def class_slots(situation: Situation, known: Durations) -> list[ClassSlots]:
     count = len(seen.classes)
     capacity = np.bincount(seen.place[seen.ok], (seen.slots * speed)[seen.ok], minlength=count)
     committed = np.bincount(place, free * speed[worker], minlength=count)
-    quick = (speed[worker] >= SLOW) & ~seen.hot[worker]
+    eager = speed * eagerness(seen, situation.settings)
+    eager = eager * willingness(seen, situation.needs, situation.fleet.at, situation.settings)
+    quick = (eager[worker] >= SLOW) & ~seen.hot[worker]
     answer = []
     for h, name in enumerate(seen.classes):
         shared = waiting.get(class_queue(name), [])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from balancer.decide import detect, energy, forecast, plan, thresholds
+from balancer.decide import detect, energy, forecast, plan, rest, thresholds
 from balancer.decide.columns import Columns, columns
 from balancer.decide.forecast import Foresight, Records
 from balancer.decide.foreseen import SYSTEM, confident
@@ -68,7 +68,8 @@ def decide(
     # Step 6: what the strategy suggests, through the one choke point.
     suggestions = strategy.suggest(replace(now, orders=orders, columns=seen))
     moves, rejected = plan.admit(suggestions, now)
-    system = memory.foresight.track(SYSTEM)
+    asleep, news = rest.asleep(memory.asleep, seen, memory.needs, fleet.at, settings)
+    memory, system = replace(memory, asleep=asleep), memory.foresight.track(SYSTEM)
     return memory, Decision(
         at=fleet.at,
         strategy=strategy.name,
@@ -84,7 +85,7 @@ def decide(
         rejected=rejected,
         set_aside=fleet.set_aside,
         power=energy.class_power(memory.power, fleet),
-        notes=(*notes, *suggestions.notes),
+        notes=(*notes, *suggestions.notes, *news),
     )
 
 
@@ -197,6 +198,7 @@ def situation(
         profiles=memory.profiles,
         prices=memory.prices,
         power=memory.power,
+        needs=memory.needs,
         imbalance=imbalance,
         forecasts=forecasts,
         foreseen=confident(forecasts) if imbalance and imbalance.kind == "predicted" else {},

@@ -16,6 +16,7 @@ from balancer.decide.estimate import learn_runs
 from balancer.decide.hardware import observe_profiles
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
 from balancer.decide.memory import Memory
+from balancer.decide.rest import learn_needs
 from balancer.model import Event, Fleet, Migration, RunFinished
 from balancer.model.table import WorkerTable
 from balancer.settings import Settings
@@ -31,8 +32,9 @@ MOOT: Final = "finished"
 def learn(memory: Memory, events: Sequence[Event], fleet: Fleet, settings: Settings) -> Memory:
     """The memory after this look and these events: power, durations by profile and class, then the hardware
     profiles."""
-    power = learn_power(memory.power, fleet)
-    memory = memory if power is memory.power else replace(memory, power=power)
+    power, needs = learn_power(memory.power, fleet), learn_needs(memory.needs, fleet, settings)
+    if power is not memory.power or needs is not memory.needs:
+        memory = replace(memory, power=power, needs=needs)
     runs = [event for event in events if isinstance(event, RunFinished)]
     if not runs:
         return memory

@@ -19,6 +19,7 @@ from balancer.decide.estimate import Estimates
 from balancer.decide.forecast import Foresight
 from balancer.decide.history import MoveHistory
 from balancer.decide.packed import pack, unpack
+from balancer.decide.rest import Need
 from balancer.decide.series import Series
 from balancer.decide.thresholds import initial
 from balancer.errors import StoreError
@@ -35,8 +36,9 @@ class Memory:
 
     `loads` are the records of the performance window, oldest first; `worker_loads` holds, by worker,
     the utilisations (0–1) at the same times, `None` where the worker was not seen. `foresight` are the
-    forecasts that are not due and how good earlier ones were. `prices` and `power` are by hardware class,
-    `profiles` by kind of hardware. `cursor` is the last event that was learned.
+    forecasts that are not due and how good earlier ones were. `prices`, `power` and `needs` are by
+    hardware class, `profiles` by kind of hardware; `asleep` are the nodes that may sleep. `cursor` is the
+    last event that was learned.
     """
 
     thresholds: Thresholds | None = None
@@ -47,6 +49,8 @@ class Memory:
     estimates: Estimates = field(default_factory=Estimates)
     prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     power: Mapping[str, Draw] = field(default_factory=lambda: MappingProxyType({}))
+    needs: Mapping[str, Need] = field(default_factory=lambda: MappingProxyType({}))
+    asleep: tuple[str, ...] = ()
     profiles: Mapping[str, HardwareProfile] = field(default_factory=lambda: HARDWARE_PROFILES)
     history: MoveHistory = field(default_factory=MoveHistory)
     cursor: str = ""

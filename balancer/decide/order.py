@@ -19,9 +19,11 @@ from balancer.decide.columns import Columns
 from balancer.decide.doubt import doubts
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.energy import lateness, power_of, slack_s
+from balancer.decide.heat import eagerness
 from balancer.decide.occupancy import occupancy, usual
 from balancer.decide.prices import Prices, solve
 from balancer.decide.pull import LISTED_MOST, TOLERANCE
+from balancer.decide.rest import willingness
 from balancer.decide.situation import Situation
 from balancer.decide.slots import level
 from balancer.model import Lane, Order
@@ -123,7 +125,9 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     committed_s = float(state.prices.price @ np.array([each.committed_s for each in state.slots]))
     first, left = starving(state, situation), forsaken(state, situation)
     backlog_s = sum(n * values[queue] for queue, n in backlog.items())
-    speeds, made = _speeds(known.seen), []
+    eager = eagerness(known.seen, settings)
+    eager = eager * willingness(known.seen, situation.needs, situation.fleet.at, settings)
+    speeds, made = _speeds(known.seen, eager), []
     shelf, mix = _shelf(state, backlog, left), () if plain else usual(situation.fleet, known.seen)
     for h, name in enumerate(state.classes):
         rows, offers = _offers(state, h, shelf)
@@ -207,12 +211,14 @@ def _groups(order: Order, offers: Offers, waiting: Array, first: Sequence[str],
     return (*groups, tuple(ties)) if ties else tuple(groups)
 
 
-def _speeds(seen: Columns) -> list[dict[str, float]]:
-    """By class, the workers whose speed differs from their class's enough to matter to the guard."""
+def _speeds(seen: Columns, eager: Array) -> list[dict[str, float]]:
+    """By class, the workers whose speed, or what of it counts as they are warm or rest, differs from their
+    class's enough to matter to the guard."""
     found: list[dict[str, float]] = [{} for _ in seen.classes]
     names = seen.runs.workers.roster.names
-    for i in np.flatnonzero((seen.speed < SLOW) | (seen.speed > FAST)).tolist():
-        found[seen.place[i]][names[i]] = float(seen.speed[i])
+    speed = seen.speed * eager
+    for i in np.flatnonzero((speed < SLOW) | (speed > FAST)).tolist():
+        found[seen.place[i]][names[i]] = float(speed[i])
     return found
 
 

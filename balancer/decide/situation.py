@@ -16,6 +16,7 @@ from balancer.decide.energy import Draw
 from balancer.decide.estimate import Estimates
 from balancer.decide.history import MoveHistory
 from balancer.decide.pairs import Pairs
+from balancer.decide.rest import Need
 from balancer.model import (
     Fleet,
     Forecast,
@@ -31,11 +32,11 @@ from balancer.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """Everything known when a strategy is asked. `prices` are the last prices and `power` what workers
-    told of theirs by hardware class, `in_flight` the moves that have not ended, `profiles` the hardware
-    profiles by kind. `orders` are those that the strategy made this turn, once it has; `foreseen` the values
-    of `forecasts` by subject where the imbalance is a foreseen one; `columns` the fleet's and `pairs` those
-    of the estimates, where they are made already."""
+    """Everything known when a strategy is asked. `prices` are the last prices, `power` what workers told of
+    theirs and `needs` the slots that were in use lately, all by hardware class, `in_flight` the moves that
+    have not ended, `profiles` the hardware profiles by kind. `orders` are those that the strategy made this
+    turn, once it has; `foreseen` the values of `forecasts` by subject where the imbalance is a foreseen one;
+    `columns` the fleet's and `pairs` those of the estimates, where they are made already."""
 
     fleet: Fleet
     settings: Settings
@@ -45,6 +46,7 @@ class Situation:
     profiles: Mapping[str, HardwareProfile]
     prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     power: Mapping[str, Draw] = field(default_factory=lambda: MappingProxyType({}))
+    needs: Mapping[str, Need] = field(default_factory=lambda: MappingProxyType({}))
     imbalance: Imbalance | None = None
     forecasts: Sequence[Forecast] = ()
     foreseen: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

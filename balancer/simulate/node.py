@@ -62,7 +62,7 @@ class Node:
     idle_since: float = 0.0
     celsius: float | None = None
     throttled: bool = False
-    spent: tuple[float, float] = (0.0, 0.0)
+    spent: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def name(self) -> str:
@@ -84,12 +84,13 @@ class Node:
         return self.machine.idle_w + (self.machine.busy_w - self.machine.idle_w) * busy
 
     def account(self, at: float) -> None:
-        """Energy and heat up to `at`; `spent` is (until, joules)."""
-        until, joules = self.spent
+        """Energy and heat up to `at`; `spent` is (until, joules, seconds of work that heat slowed)."""
+        until, joules, slowed_s = self.spent
         passed_s = at - until
         if passed_s <= 0:
             return
-        self.spent = (at, joules + (self.watts * passed_s if self.alive else 0.0))
+        self.spent = (at, joules + (self.watts * passed_s if self.alive else 0.0),
+                      slowed_s + (passed_s if self.throttled and self.runs else 0.0))
         heat = self.machine.heat
         if heat is not None:
             busy = len(self.runs) / max(1, self.machine.slots)
