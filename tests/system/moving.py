@@ -44,3 +44,8 @@ def told(fleet: FleetUnderTest, task_id: str, kind: str, reason: str = "") -> in
 def starts(fleet: FleetUnderTest, task_id: str) -> list[str]:
     """The workers on which its body began, in order, by the independent ledger."""
     return list(fleet.ledger.lrange(f"started:{task_id}", 0, -1))
+
+
+def on(name: str, task: Any, *args: Any, **options: Any) -> Any:
+    """Publish a task for this worker alone."""
+    return task.apply_async(args, queue=direct_queue(f"{name}@test"), **options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import pytest
 from celery.bin.base import CLIContext
@@ -15,7 +14,7 @@ from balancer.adapters.documents import read_holds
 from balancer.cli import balancer
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
-from tests.system.moving import SCHEMES, starts
+from tests.system.moving import SCHEMES, on, starts
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -47,10 +46,6 @@ def going(staying: FleetUnderTest, request: pytest.FixtureRequest) -> Iterator[s
     yield name
     if staying.processes[name].poll() is None:
         staying.kill(name)
-
-
-def on(name: str, task: Any, *args: Any, **options: Any) -> Any:
-    return task.apply_async(args, queue=direct_queue(f"{name}@test"), **options)
 
 
 def drained(tasks: ModuleType, name: str, *options: str) -> Result:

@@ -18,6 +18,7 @@ from balancer.adapters.redis_keys import Keys
 from balancer.model import Move, Score
 from balancer.routing import class_queue, direct_queue, lane_queue
 from tests.system.fleet import FleetUnderTest, fleet
+from tests.system.moving import starts
 from tests.waiting import wait_until
 from workers import BalancedTask, install
 
@@ -91,10 +92,6 @@ def move(client: Celery, kind: Any, task_id: str, source: str, target_queue: str
         at=0.0,
     )
     return RedisHandOver(connect(client), tell).request(asked, timeout_s=30)
-
-
-def starts(shop: FleetUnderTest, task_id: str) -> list[str]:
-    return list(shop.ledger.lrange(f"started:{task_id}", 0, -1))
 
 
 def test_lanes_and_every_key_bear_the_prefix(shop: FleetUnderTest, client: Celery) -> None:

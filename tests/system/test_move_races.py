@@ -15,7 +15,7 @@ from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from balancer.model import MoveKind
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
-from tests.system.moving import SCHEMES, ask, hand_over, starts, told
+from tests.system.moving import SCHEMES, ask, hand_over, on, starts, told
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -53,10 +53,6 @@ def fleet_of_pools(
         assert tasks.add.delay(1).get(timeout=20) == 1
         assert leaving.afresh.delay("lane").get(timeout=20)
         yield under_test
-
-
-def on(name: str, task: Any, *args: Any, **options: Any) -> Any:
-    return task.apply_async(args, queue=direct_queue(f"{name}@test"), **options)
 
 
 def begun(there: FleetUnderTest, name: str, task: Any, *args: Any, **options: Any) -> Any:

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from celery import chord
 
-from balancer.adapters.redis_connection import connect
-from balancer.adapters.redis_handover import RedisHandOver
 from balancer.model import Move, Score
 from balancer.routing import class_queue, direct_queue
 from balancer.settings import Settings
 from tests.system.fleet import FleetUnderTest, fleet, states_until_ready
+from tests.system.moving import hand_over
 from tests.waiting import wait_until
 from workers.declared import profile_of
 
@@ -34,13 +33,6 @@ def movers(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> I
         under_test.worker("b")
         under_test.ready("a", "b")
         yield under_test
-
-
-def hand_over(app: Any) -> RedisHandOver:
-    def control(worker: str, arguments: Any) -> None:
-        app.control.broadcast("balancer_relinquish", arguments=dict(arguments), destination=[worker])
-
-    return RedisHandOver(connect(app), control)
 
 
 def move(kind: Any, task_id: str, source: str, number: int) -> Move:

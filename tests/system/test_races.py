@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from celery.exceptions import TaskRevokedError
 
-from balancer.adapters.redis_connection import connect
-from balancer.adapters.redis_handover import RedisHandOver
-from balancer.model import Move, Score
 from balancer.routing import class_queue, direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
+from tests.system.moving import ask, starts, told
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -30,36 +28,8 @@ def trio(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield under_test
 
 
-def ask(tasks: ModuleType, kind: Any, task_id: str, target: str, number: int = 0) -> str:
-    def tell(worker: str, arguments: Any) -> None:
-        tasks.app.control.broadcast("balancer_relinquish", arguments=dict(arguments), destination=[worker])
-
-    move = Move(
-        move_id=f"{kind}-{number}-{task_id}",
-        task_id=task_id,
-        profile="p",
-        kind=kind,
-        source="a@test",
-        target=f"{target}@test",
-        target_queue=direct_queue(f"{target}@test"),
-        reason="test",
-        score=Score(cost=0.0, benefit=1.0),
-        at=0.0,
-    )
-    RedisHandOver(connect(tasks.app), tell).request(move, timeout_s=20)
-    return move.move_id
-
-
 def on_a(task: Any, *args: Any, **options: Any) -> Any:
     return task.apply_async(args, queue=direct_queue("a@test"), **options)
-
-
-def starts(trio: FleetUnderTest, result: Any) -> list[str]:
-    return list(trio.ledger.lrange(f"started:{result.id}", 0, -1))
-
-
-def told(trio: FleetUnderTest, result: Any, kind: bytes) -> int:
-    return sum(b'"type":"%s"' % kind in event.replace(b" ", b"") for event in trio.moved_events(result.id))
 
 
 def test_two_moves_of_a_reserved_task(trio: FleetUnderTest, tasks: ModuleType) -> None:
@@ -68,34 +38,34 @@ def test_two_moves_of_a_reserved_task(trio: FleetUnderTest, tasks: ModuleType) -
     result = on_a(tasks.add, 1)
     wait_until(lambda: trio.reserved_by(result.id, "a"), "it is reserved")
     for number, target in enumerate("bc"):
-        ask(tasks, "reserved", result.id, target, number)
+        ask(tasks.app, "reserved", result.id, "a", target, number=number)
     assert result.get(timeout=20) == 1
-    wait_until(lambda: told(trio, result, b"Refused") == 1, "the second is refused")
-    assert told(trio, result, b"HandedOver") == 1
+    wait_until(lambda: told(trio, result.id, "Refused") == 1, "the second is refused")
+    assert told(trio, result.id, "HandedOver") == 1
     trio.ledger.set("open:two-reserved", 1)
     assert blocker.get(timeout=20) == "two-reserved"
     trio.finished_once(result.id)
-    assert len(starts(trio, result)) == 1
+    assert len(starts(trio, result.id)) == 1
 
 
 def test_two_moves_of_a_running_task(trio: FleetUnderTest, tasks: ModuleType) -> None:
     result = on_a(tasks.step, 0, 30)
     wait_until(lambda: trio.runs_on(result.id, "a"), "it runs")
     for number, target in enumerate("bc"):
-        ask(tasks, "running", result.id, target, number)
+        ask(tasks.app, "running", result.id, "a", target, number=number)
     assert result.get(timeout=30) == 30
     trio.finished_once(result.id)
     # The second wish finds it on `a`, or already on `b`: either way each hand-over is one more run.
-    assert len(starts(trio, result)) == 1 + told(trio, result, b"HandedOver")
-    assert 1 <= told(trio, result, b"HandedOver") <= 2
+    assert len(starts(trio, result.id)) == 1 + told(trio, result.id, "HandedOver")
+    assert 1 <= told(trio, result.id, "HandedOver") <= 2
 
 
 def test_a_wish_for_a_task_that_retries_instead(trio: FleetUnderTest, tasks: ModuleType) -> None:
     result = on_a(tasks.flaky, 3)
-    ask(tasks, "running", result.id, "b")
+    ask(tasks.app, "running", result.id, "a", "b")
     assert result.get(timeout=30) == 3
     trio.finished_once(result.id)
-    assert len(starts(trio, result)) == 4
+    assert len(starts(trio, result.id)) == 4
     wait_until(lambda: not trio.client.exists(trio.keys.want(result.id)), "the wish is forgotten", 30)
 
 
@@ -103,7 +73,7 @@ def test_a_wish_and_a_retry_at_once(trio: FleetUnderTest, tasks: ModuleType) -> 
     """The task saves its state once more after the retry was published: the wish is the next run's."""
     result = on_a(tasks.again, 4)
     wait_until(lambda: trio.runs_on(result.id, "a"), "it runs")
-    ask(tasks, "running", result.id, "b")
+    ask(tasks.app, "running", result.id, "a", "b")
     assert result.get(timeout=30) == 4
     trio.finished_once(result.id)
 
@@ -113,10 +83,10 @@ def test_a_move_and_a_revoke_at_once(trio: FleetUnderTest, tasks: ModuleType, fi
     result = on_a(tasks.step, 0, 200)
     wait_until(lambda: trio.runs_on(result.id, "a"), "it runs")
     if first == "move":
-        ask(tasks, "running", result.id, "b")
+        ask(tasks.app, "running", result.id, "a", "b")
     tasks.app.control.revoke(result.id, terminate=True)
     if first == "revoke":
-        ask(tasks, "running", result.id, "b")
+        ask(tasks.app, "running", result.id, "a", "b")
     with pytest.raises(TaskRevokedError):
         result.get(timeout=30)
     wait_until(lambda: trio.fence(result.id).get("state") == "done", f"it is closed: {trio.fence(result.id)}")
@@ -137,7 +107,7 @@ def test_a_silent_workers_task_is_taken_over_and_ends_once(trio: FleetUnderTest,
     wait_until(lambda: trio.runs_on(result.id, "silent"), "it runs on the silent one")
     trio.worker("heir", hardware="cpu,model=quiet")
     wait_until(lambda: trio.runs_on(result.id, "heir"), f"it is taken over; {trio.said('a')}", 60)
-    assert starts(trio, result) == ["silent@test", "heir@test"]
+    assert starts(trio, result.id) == ["silent@test", "heir@test"]
     trio.ledger.set("open:silent", 1)
     assert result.get(timeout=30) == "silent"
     wait_until(lambda: "not run to its end (stale)" in trio.said("silent"), "the first run is refused", 20)

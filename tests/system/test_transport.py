@@ -14,6 +14,7 @@ from celery import Celery
 from balancer.adapters.embedded_redis import EmbeddedRedis
 from balancer.routing import direct_queue
 from tests.system.fleet import FleetUnderTest, fleet
+from tests.system.moving import SCHEMES
 from tests.waiting import wait_until
 from workers import BalancedTask, install
 
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 NAMES = ("a", "b", "c")
 
 #: The stock transport, which loses what these tests look for, and ours.
-STOCK, OURS = "", "balanced-"
+STOCK, OURS = SCHEMES.values()
 
 
 @pytest.fixture
