@@ -89,6 +89,9 @@ class Settings:
     clear_samples: int = option(2, "Good samples in a row before it is over", low=1, high=100)
     tie_ratio: float = option(
         0.15, "Lanes within this share of the best are served as ties, by age", low=0, high=1)
+    backlog_weight: float = option(
+        0.0, "How far lanes are ordered by backlog over seconds (1: MaxWeight, a lower mean and a longer "
+        "tail) instead of by price (0)", low=0, high=1)
     starvation_factor: float = option(
         4.0, "A lane whose head waited this many times the fleet's mean wait goes first", low=1, high=1000)
     lanes_limit: int = option(

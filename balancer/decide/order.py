@@ -130,7 +130,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     speeds, made = _speeds(known.seen, eager), []
     shelf, mix = _shelf(state, backlog, left), () if plain else usual(situation.fleet, known.seen)
     for h, name in enumerate(state.classes):
-        rows, offers = _offers(state, h, shelf)
+        rows, offers = _offers(state, h, shelf, 0.0 if plain else settings.backlog_weight)
         order = Order(
             hardware_class=name, at=situation.fleet.at, offers=offers,
             values=values, price=float(state.prices.price[h]),
@@ -167,14 +167,17 @@ def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str]) -> S
     )
 
 
-def _offers(state: Market, h: int, shelf: Shelf) -> tuple[NDArray[np.intp], Offers]:
+def _offers(state: Market, h: int, shelf: Shelf, weight: float) -> tuple[NDArray[np.intp], Offers]:
     """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane is offered
-    without a better one."""
+    without a better one. With `weight` 1 the order goes by backlog over seconds instead of by price."""
     p, price = state.seconds[:, h] / state.turn[:, h], float(state.prices.price[h])
     rows = np.flatnonzero(np.isfinite(p))
     own, best = state.cautious[rows, h], state.best[rows]
     cost = price * p[rows] * state.taken[rows, h]
     ratio = np.minimum(1.0, state.prices.value[rows] / cost) if price > 0 else best / own
+    if weight > 0 and shelf.waiting.any():
+        pressure = _pressure(shelf.waiting[rows], p[rows] * state.taken[rows, h])
+        ratio = ratio ** (1 - weight) * pressure ** weight
     ranked_ = np.lexsort((shelf.rank[rows], -ratio))
     rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
     others, soonest = state.frugal_best[rows, h], state.frugal_s[rows, h]
@@ -184,6 +187,13 @@ def _offers(state: Market, h: int, shelf: Shelf) -> tuple[NDArray[np.intp], Offe
         best_seconds=np.where(shelf.alone[rows], own, others),
         soonest_s=np.where(nobody, np.nan, soonest),
     )
+
+
+def _pressure(waiting: Array, seconds: Array) -> Array:
+    """MaxWeight's index n/p of lanes, 1 for the largest (Tassiulas and Ephremides 1992): a class works off
+    what is both long and short to run. An empty lane counts as half a task."""
+    pressure = np.maximum(waiting, 0.5) / seconds
+    return pressure / pressure.max(initial=0.0) if pressure.size else pressure
 
 
 def _groups(order: Order, offers: Offers, waiting: Array, first: Sequence[str],

@@ -251,3 +251,31 @@ def test_no_lane_is_refused_by_every_idle_worker(
         listed = [queue for group in order.groups for queue in group]
         assert len(listed) == len(set(listed))
         assert set(listed) <= {o.queue for o in order.offers}
+
+
+@pytest.mark.parametrize(("lanes", "weight", "first"), [
+    # By price a V100 begins with a, on which a K80 would be ten times slower; by backlog over seconds with b.
+    ("a:40 b:40", 0.0, "a"),
+    ("a:40 b:40", 1.0, "b"),
+    # Between the two, only with b when there is very much of it.
+    ("a:40 b:40", 0.3, "a"),
+    ("a:2 b:80", 0.7, "b"),
+])
+def test_an_order_goes_by_price_by_backlog_or_between(lanes: str, weight: float, first: str) -> None:
+    state, estimates = fleet(f"{V100}*4 {K80}*4", lanes=lanes), known({"a": {V100: 5.0, K80: 50.0},
+                                                                       "b": {V100: 1.0, K80: 1.0}})
+    order = made(state, estimates, backlog_weight=weight)[V100]
+    assert ranked(order, {each.queue: each.waiting for each in state.lanes})[0] == lane_queue(first)
+
+
+def test_by_backlog_short_tasks_come_before_long_ones() -> None:
+    estimates = known({"a": {V100: 10.0}, "b": {V100: 1.0}})
+    state = fleet(V100, lanes="a:50 b:50")
+    order = made(state, estimates, backlog_weight=1.0)[V100]
+    assert ranked(order, {A: 50, B: 50}, {A: 9.0, B: 1.0})[0] == B
+    assert ranked(made(state, estimates)[V100], {A: 50, B: 50}, {A: 9.0, B: 1.0})[0] == A
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_whatever_the_weight_the_guard_stays(weight: float) -> None:
+    assert serves(fleet(f"{V100}*2 {K80}*2", lanes="a:0 b:1"), K80, backlog_weight=weight) == []
