@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 
 from celery import Celery, Task, states
 from celery.app.task import get_actual_ignore_result
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import OperationalError, Reject, SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from kombu import serialization
+from kombu.exceptions import SerializationError
+from redis.exceptions import RedisError
 
 from balancer import wiring
 from balancer.adapters.redis_connection import connect
@@ -214,7 +216,19 @@ class BalancedMixin:
             interrupt.end()
             if not patiently(lambda: run.fence.holds(run.task_id, run.token)):
                 raise leaving.RefusedDelivery("stale", run.backs_another())
-        return super().retry(*args, **options)  # type: ignore[misc]
+        try:
+            return super().retry(*args, **options)  # type: ignore[misc]
+        except Reject as unsent:
+            # Celery drops for good what it could not publish. A connection that was closed meanwhile (another
+            # thread has lost the broker) is a new one the next time.
+            if isinstance(unsent.reason, SerializationError):
+                raise
+        try:
+            return super().retry(*args, **options)  # type: ignore[misc]
+        except Reject as unsent:
+            # With the broker away this delivery is all that there is of the task.
+            away = isinstance(unsent.reason, OperationalError | RedisError | OSError)
+            raise Reject(unsent.reason, requeue=away) from unsent
 
     def replace(self, sig: Any, *args: Any, **options: Any) -> Any:
         """As `Task.replace`; the task that is replaced may not be interrupted any more."""

@@ -260,6 +260,22 @@ def test_a_connection_that_is_cut_is_made_again_and_nothing_is_lost(
             assert box.drain(1) == [1]
 
 
+def test_a_publisher_whose_channel_another_thread_has_closed_opens_a_new_one(broker: str) -> None:
+    with Connection(broker) as connection:
+        producer = Producer(connection)
+        closed = producer.channel
+        closed.close()
+        assert closed.connection is None
+        with pytest.raises(redis.ConnectionError, match="closed meanwhile"):
+            closed.pool  # noqa: B018
+        policy = {"max_retries": 2, "interval_start": 0}
+        asked = queue("reopened")
+        producer.publish(1, routing_key=asked.name, declare=[asked], retry=True, retry_policy=policy)
+        assert producer.channel is not closed
+    with channel(broker) as other, (box := Box(other, asked.name)).consumer:
+        assert box.drain(1) == [1]
+
+
 def test_a_batch_of_publishes_rings_too(broker: str, redis_client: redis.Redis) -> None:
     with channel(broker, global_keyprefix="shop:") as one, channel(broker, global_keyprefix="shop:") as two:
         box = Box(one, "q")

@@ -96,6 +96,23 @@ def flaky(self: Any, times: int) -> int:
     return int(self.request.retries)
 
 
+class OverAGap(BalancedTask):
+    """Its retries meet a broker that is away for as many publishes as its first argument says."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        if options.get("retries") and ledger().incr(f"gap:{options['task_id']}") <= args[0]:
+            raise ConnectionError("the broker is away")
+        return super().apply_async(args, kwargs, **options)
+
+
+@app.task(shared=False, base=OverAGap, bind=True, name="tests.over_a_gap", max_retries=5)
+def over_a_gap(self: Any, gap: int) -> int:
+    note(self, "started")
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    return gap
+
+
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.limited", rate_limit="1/m")
 def limited(self: Any, value: int) -> int:
     note(self, "started")

@@ -44,6 +44,13 @@ def test_retry_replace_and_failure(pair: FleetUnderTest, tasks: Any) -> None:
         tasks.broken.delay().get(timeout=20)
 
 
+def test_a_retry_that_could_not_be_sent_is_no_failure(pair: FleetUnderTest, tasks: Any) -> None:
+    result = tasks.over_a_gap.delay(3)
+    assert result.get(timeout=20) == 3
+    # Twice in vain, then by the delivery that came again, and at last by the retry.
+    assert pair.ledger.llen(f"started:{result.id}") == 3
+
+
 def test_undeclared_and_outside_tasks(pair: FleetUnderTest, tasks: Any) -> None:
     assert tasks.plain.delay(4).get(timeout=20) == 8
     result = tasks.outside.delay(4)

@@ -125,6 +125,13 @@ class Atomic:
             self.qos.append(message, message.delivery_tag)
         return message
 
+    def _connparams(self, *args: Any, **kwargs: Any) -> Any:
+        # A thread may still publish with a channel that another one has closed: told as what it is, kombu
+        # tries again with a new one.
+        if self.connection is None:
+            raise redis.ConnectionError("the channel was closed meanwhile")
+        return super()._connparams(*args, **kwargs)  # type: ignore[misc]
+
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         keys, place = self.keys, self._q_for_pri(queue, self._get_message_priority(message, reverse=False))  # type: ignore[attr-defined]
         batch = kwargs.get("_publish_batch")
