@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from balancer.decide.columns import Floats
+from balancer.decide.fragments import SAME
 from balancer.decide.occupancy import mix_of
 from balancer.model import Fleet
 from balancer.model.table import READING_FIELDS, WorkerTable
@@ -58,5 +59,5 @@ def _unusable(fleet: Fleet, ran: dict[str, int], free: Floats, full: np.ndarray)
     mix = mix_of(fleet, np.array([ran.get(lane.profile.name, 0) for lane in fleet.lanes], dtype=np.float64))
     too_large = np.zeros_like(free)
     for weight, task in mix:
-        too_large += np.where(task.share > free, weight, 0.0)
+        too_large += np.where(free < task.share - SAME, weight, 0.0)
     return np.where(full, free, free * too_large)
