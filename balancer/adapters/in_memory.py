@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from balancer.adapters.redis_keys import PRIORITY_STEPS
-from balancer.model import Event, Fleet, Lane, Move, Order, QueuedTask, SetAside, TaskProfile, Worker
+from balancer.model import Event, Fleet, Lane, Move, Order, QueuedTask, SetAside, TaskProfile, Worker, due_s
 from balancer.routing import class_queue, direct_queue, is_lane
 
 #: A silent worker is forgotten after this many age limits, as in Redis.
@@ -117,6 +117,7 @@ class InMemoryFleetStore:
             waiting=len(messages),
             mean_size=sum(t.size for t in heads) / len(heads) if heads else 1.0,
             oldest_s=max(ages, default=None),
+            due_s=due_s((task.expires_at for task in heads), self.fleet.now),
         )
 
     def events(self, after: str, limit: int = 10_000, until: str = "") -> tuple[str, list[Event]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 #: Bytes of a message's end that hold its headers: Celery cuts its argument texts at 1,024 each.
@@ -18,18 +19,21 @@ END_BYTES: Final = 8192
 _BALANCER: Final = re.compile(rb'(?<!\\)"balancer"\s*:\s*(\{[^{}]*\})')
 _TASK_ID: Final = re.compile(rb'(?<!\\)"headers"\s*:\s*\{.*?(?<!\\)"id"\s*:\s*"([^"\\]+)"', re.DOTALL)
 _CORRELATION_ID: Final = re.compile(rb'(?<!\\)"correlation_id"\s*:\s*"([^"\\]+)"')
+_EXPIRES: Final = re.compile(rb'(?<!\\)"expires"\s*:\s*"([^"\\]+)"')
 _PRIORITY: Final = re.compile(rb'(?<!\\)"priority"\s*:\s*(\d{1,4})\b')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A queued message. `published_at` is the publisher's clock (s); `profile` is "" when it names none."""
+    """A queued message. `published_at` is the publisher's clock (s), so is `expires_at`, when it must have
+    begun; `profile` is "" when it names none."""
 
     task_id: str
     profile: str = ""
     size: float = 1.0
     priority: int | None = None
     published_at: float | None = None
+    expires_at: float | None = None
 
 
 def read_head(end: bytes) -> Head | None:
@@ -43,8 +47,9 @@ def read_head(end: bytes) -> Head | None:
         task_id = ident.group(1).decode()
     except ValueError:
         return _parsed(end)
-    priority = _PRIORITY.findall(end)
-    return _head(task_id, balancer, int(priority[-1]) if priority else None)
+    priority, expires = _PRIORITY.findall(end), _EXPIRES.search(end)
+    return _head(task_id, balancer, int(priority[-1]) if priority else None,
+                 expires.group(1).decode("utf-8", "replace") if expires else None)
 
 
 def _parsed(raw: bytes) -> Head | None:
@@ -52,12 +57,13 @@ def _parsed(raw: bytes) -> Head | None:
     try:
         message = json.loads(raw)
         headers, properties = message["headers"], message["properties"]
-        return _head(str(headers["id"]), headers.get("balancer"), properties.get("priority"))
+        return _head(str(headers["id"]), headers.get("balancer"), properties.get("priority"),
+                     headers.get("expires"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _head(task_id: str, balancer: Any, priority: Any) -> Head:
+def _head(task_id: str, balancer: Any, priority: Any, expires: Any) -> Head:
     header = balancer if isinstance(balancer, dict) else {}
     profile = header.get("profile")
     return Head(
@@ -66,7 +72,16 @@ def _head(task_id: str, balancer: Any, priority: Any) -> Head:
         size=_positive(header.get("size")) or 1.0,
         priority=priority if isinstance(priority, int) else None,
         published_at=_positive(header.get("at")),
+        expires_at=_time(expires),
     )
+
+
+def _time(text: Any) -> float | None:
+    """A time as Celery writes it, ISO 8601, as seconds since 1970; one without a zone is local, as there."""
+    try:
+        return _positive(datetime.fromisoformat(text).timestamp())
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def _positive(value: Any) -> float | None:

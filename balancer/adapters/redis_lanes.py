@@ -15,7 +15,7 @@ from balancer.adapters.message_head import Head
 from balancer.adapters.redis_keys import Keys
 from balancer.adapters.redis_workers import DocumentCache
 from balancer.adapters.scripts import load_script
-from balancer.model import Lane, QueuedTask, SetAside, TaskProfile
+from balancer.model import Lane, QueuedTask, SetAside, TaskProfile, due_s
 
 #: An empty lane that no publisher entered for so long is forgotten (s). Publishers enter theirs
 #: each minute, so a day is beyond any pause between two bursts but not beyond a retired profile.
@@ -71,10 +71,11 @@ def _read_entry(document: bytes) -> tuple[LaneEntry, TaskProfile]:
 
 
 def make_lane(queue: str, profile: TaskProfile, waiting: int, heads: Sequence[Head],
-              oldest_s: float | None) -> Lane:
+              oldest_s: float | None, now: float) -> Lane:
     """A lane with the mean size of the messages at its head (1 where none is known)."""
     mean = sum([head.size for head in heads]) / len(heads) if heads else 1.0
-    return Lane(queue=queue, profile=profile, waiting=waiting, mean_size=mean, oldest_s=oldest_s)
+    return Lane(queue=queue, profile=profile, waiting=waiting, mean_size=mean, oldest_s=oldest_s,
+                due_s=due_s((head.expires_at for head in heads), now))
 
 
 def queued_tasks(queue: str, heads: Sequence[Head], entries: Mapping[str, LaneEntry]) -> list[QueuedTask]:
@@ -82,7 +83,7 @@ def queued_tasks(queue: str, heads: Sequence[Head], entries: Mapping[str, LaneEn
     own = entries[queue].profile if queue in entries else ""
     return [
         QueuedTask(task_id=head.task_id, queue=queue, profile=head.profile or own, size=head.size,
-                   priority=head.priority)
+                   priority=head.priority, expires_at=head.expires_at)
         for head in heads if head.profile or own
     ]
 

@@ -75,7 +75,7 @@ class RedisFleetStore:
             workers=roster.workers,
             lanes=tuple(
                 redis_lanes.make_lane(queue, profile, backlog.waiting.get(queue, 0), known.get(queue, ()),
-                                      self._queues.age(heads.get(queue, ()), now))
+                                      self._queues.age(heads.get(queue, ()), now), now)
                 for queue, profile in sorted(table.profiles.items())
             ),
             queues=MappingProxyType({q: n for q, n in backlog.waiting.items() if q not in table.entries}),

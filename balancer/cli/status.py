@@ -63,7 +63,7 @@ def status_document(app: Any) -> Document:
         "power": stats.get("power", {}),
         "workers": [_worker(w) for w in sorted(fleet.workers, key=lambda w: w.name)],
         "lanes": [{"queue": lane.queue, "profile": lane.profile.name, "waiting": lane.waiting,
-                   "oldest_s": lane.oldest_s, "mean_size": lane.mean_size,
+                   "oldest_s": lane.oldest_s, "due_s": lane.due_s, "mean_size": lane.mean_size,
                    "nobody_can": nobody_can(fleet.workers, lane.profile.needs) if lane.waiting else None}
                   for lane in fleet.lanes],
         "queues": {queue: waiting for queue, waiting in fleet.queues.items() if waiting},

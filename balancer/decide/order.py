@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
+from balancer.decide.deadlines import pressing
 from balancer.decide.doubt import doubts
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.energy import lateness, power_of, slack_s
@@ -112,8 +113,9 @@ def _done(p: Array, taken: Array, assigned: Array, free_in: Sequence[Array]) -> 
 def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ...]:
     """One order for each class that is there: its lanes by v/(π·p), largest first, in groups of ties.
 
-    Lanes that starve go first on the class that serves them best; lanes that the guard refuses now are in
-    no group, but stay in `offers`, as a worker judges again at every pop. Without
+    Lanes whose deadlines press go first on the class that meets them, then those that starve on the class
+    that serves them best; lanes that the guard refuses now are in no group, but stay in `offers`, as a worker
+    judges again at every pop. Without
     `enable_hardware_specific_strategies` every class serves all it can run, by age, unguarded.
     """
     settings, known = situation.settings, durations(situation)
@@ -123,12 +125,13 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
         {lane.queue: v for lane, v in zip(state.lanes, state.prices.value.tolist(), strict=True)})
     backlog = {lane.queue: max(0, lane.waiting) for lane in state.lanes}
     committed_s = float(state.prices.price @ np.array([each.committed_s for each in state.slots]))
-    first, left = starving(state, situation), forsaken(state, situation)
+    urgent, left = pressing(state, settings.price_interval), forsaken(state, situation)
+    first = _first(state, urgent, starving(state, situation))
     backlog_s = sum(n * values[queue] for queue, n in backlog.items())
     eager = eagerness(known.seen, settings)
     eager = eager * willingness(known.seen, situation.needs, situation.fleet.at, settings)
     speeds, made = _speeds(known.seen, eager), []
-    shelf, mix = _shelf(state, backlog, left), () if plain else usual(situation.fleet, known.seen)
+    shelf, mix = _shelf(state, backlog, left, urgent), () if plain else usual(situation.fleet, known.seen)
     for h, name in enumerate(state.classes):
         rows, offers = _offers(state, h, shelf, 0.0 if plain else settings.backlog_weight)
         order = Order(
@@ -138,8 +141,8 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
             speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
             usual=mix,
         )
-        mine = [queue for queue, best in first.items() if best == name]
-        groups = _groups(order, offers, shelf.waiting[rows], mine, 1.0 if plain else settings.tie_ratio)
+        ties = 1.0 if plain else settings.tie_ratio
+        groups = _groups(order, offers, shelf.waiting[rows], first.get(h, ()), ties)
         made.append(replace(order, groups=groups))
     return tuple(made)
 
@@ -147,29 +150,34 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
     """What all classes' offers share of each lane (lanes,): its queue and that one's place by name, what
-    waits, and which lanes are `alone`, forsaken."""
+    waits, which lanes are `alone`, forsaken, and the class that is to meet each one's deadline (-1: none)."""
 
     queues: NDArray[np.object_]
     rank: NDArray[np.intp]
     waiting: Array
     alone: NDArray[np.bool_]
+    meets: NDArray[np.intp]
 
 
-def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str]) -> Shelf:
+def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str],
+           urgent: Mapping[int, int]) -> Shelf:
     queues = [lane.queue for lane in state.lanes]
     alone = np.array([queue in left for queue in queues], dtype=np.bool_)
     by_name = np.array(sorted(range(len(queues)), key=queues.__getitem__), dtype=np.intp)
     rank = np.empty_like(by_name)
     rank[by_name] = np.arange(by_name.size)
+    meets = np.full(len(queues), -1, dtype=np.intp)
+    meets[list(urgent)] = list(urgent.values())
     return Shelf(
-        queues=np.array(queues, dtype=np.object_), rank=rank, alone=alone,
+        queues=np.array(queues, dtype=np.object_), rank=rank, alone=alone, meets=meets,
         waiting=np.array([backlog[queue] for queue in queues], dtype=np.float64),
     )
 
 
 def _offers(state: Market, h: int, shelf: Shelf, weight: float) -> tuple[NDArray[np.intp], Offers]:
-    """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane is offered
-    without a better one. With `weight` 1 the order goes by backlog over seconds instead of by price."""
+    """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane, and one whose
+    deadline this class is to meet, is offered without a better one. With `weight` 1 the order goes by backlog
+    over seconds instead of by price."""
     p, price = state.seconds[:, h] / state.turn[:, h], float(state.prices.price[h])
     rows = np.flatnonzero(np.isfinite(p))
     own, best = state.cautious[rows, h], state.best[rows]
@@ -181,10 +189,11 @@ def _offers(state: Market, h: int, shelf: Shelf, weight: float) -> tuple[NDArray
     ranked_ = np.lexsort((shelf.rank[rows], -ratio))
     rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
     others, soonest = state.frugal_best[rows, h], state.frugal_s[rows, h]
-    nobody = shelf.alone[rows] | ~np.isfinite(soonest)
+    alone = shelf.alone[rows] | (shelf.meets[rows] == h)
+    nobody = alone | ~np.isfinite(soonest)
     return rows, Offers(
         queues=shelf.queues[rows].tolist(), seconds=own, ratio=ratio, value=state.prices.value[rows],
-        best_seconds=np.where(shelf.alone[rows], own, others),
+        best_seconds=np.where(alone, own, others),
         soonest_s=np.where(nobody, np.nan, soonest),
     )
 
@@ -232,8 +241,17 @@ def _speeds(seen: Columns, eager: Array) -> list[dict[str, float]]:
     return found
 
 
-def starving(state: Market, situation: Situation) -> dict[str, str]:
-    """Lanes that have waited past the bound and the class that serves each best, longest waiting first.
+def _first(state: Market, urgent: Mapping[int, int], starved: Mapping[int, int]) -> dict[int, list[str]]:
+    """By class, the queues that go before its groups: what is urgent, then what starves."""
+    found: dict[int, list[str]] = {}
+    for row, h in (*urgent.items(), *((row, h) for row, h in starved.items() if row not in urgent)):
+        found.setdefault(h, []).append(state.lanes[row].queue)
+    return found
+
+
+def starving(state: Market, situation: Situation) -> dict[int, int]:
+    """Rows of lanes that have waited past the bound, longest waiting first, and the class that serves each
+    best.
 
     The bound is `starvation_factor` times what the other lanes with work wait at their heads (weighted by
     their tasks), and at least so many of the lane's own run times: a short wait starves nobody.
@@ -241,15 +259,14 @@ def starving(state: Market, situation: Situation) -> dict[str, str]:
     known = [(i, lane.waiting, lane.oldest_s) for i, lane in enumerate(state.lanes)
              if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(lane.oldest_s)]
     total, waited = sum(n for _, n, _ in known), sum(n * age for _, n, age in known)
-    names, least, found = state.classes, state.best.tolist(), []
+    least, found = state.best.tolist(), []
     for row, n, age in known:
         if total <= n or not math.isfinite(least[row]):
             continue
         others = (waited - n * age) / (total - n)
         if age > situation.settings.starvation_factor * max(others, least[row]):
-            best = names[int(state.seconds[row].argmin())]
-            found.append((age, state.lanes[row].queue, best))
-    return {queue: best for _, queue, best in sorted(found, reverse=True)}
+            found.append((age, state.lanes[row].queue, row))
+    return {row: int(state.seconds[row].argmin()) for _, _, row in sorted(found, reverse=True)}
 
 
 def forsaken(state: Market, situation: Situation) -> frozenset[str]:

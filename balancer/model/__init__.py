@@ -29,7 +29,7 @@ from balancer.model.events import (
     RunStarted,
     TaskLeft,
 )
-from balancer.model.fleet import Fleet, Lane, QueuedTask, SetAside
+from balancer.model.fleet import Fleet, Lane, QueuedTask, SetAside, due_s
 from balancer.model.hardware import HARDWARE_PROFILES, KINDS, Hardware, HardwareProfile, Kind, as_kind
 from balancer.model.migration import IN_FLIGHT, Migration, MigrationState
 from balancer.model.task import Footprint, HeldTask, Needs, TaskProfile
@@ -81,4 +81,5 @@ __all__ = [
     "Worker",
     "WorkloadTrend",
     "as_kind",
+    "due_s",
 ]

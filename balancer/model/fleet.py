@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -12,24 +12,36 @@ from balancer.model.worker import Worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """The queue of one profile. `oldest_s` is the age of its head when that is known."""
+    """The queue of one profile. `oldest_s` is the age of its head when that is known, `due_s` in how many
+    seconds the task that is served next expires, `None` where it does not; what has expired already is passed
+    over, as it costs nothing."""
 
     queue: str
     profile: TaskProfile
     waiting: int = 0
     mean_size: float = 1.0
     oldest_s: float | None = None
+    due_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedTask:
-    """A waiting message that was read in a head window of a queue, so that it may be chosen."""
+    """A waiting message that was read in a head window of a queue, so that it may be chosen. It is dropped
+    where it has not begun at `expires_at` (s)."""
 
     task_id: str
     queue: str
     profile: str
     size: float = 1.0
     priority: int | None = None
+    expires_at: float | None = None
+
+
+def due_s(expiries: Iterable[float | None], now: float) -> float | None:
+    """`Lane.due_s` of a lane whose messages expire at these times (s), in the order in which they are
+    served."""
+    first = next((at for at in expiries if at is None or at > now), None)
+    return None if first is None else first - now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

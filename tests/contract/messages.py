@@ -14,13 +14,14 @@ def raw_message(
     size: Any = 1.0,
     priority: int = 0,
     at: float | None = None,
+    expires: str | None = None,
     queue: str = "",
     body: str = "[[], {}, {}]",
     args: str = "()",
 ) -> bytes:
     """One envelope; without a profile it bears no header of ours."""
     headers: dict[str, Any] = {"lang": "py", "task": "proj.train", "id": task_id, "shadow": None}
-    headers |= {"eta": None, "expires": None, "group": None, "retries": 0, "timelimit": [None, None]}
+    headers |= {"eta": None, "expires": expires, "group": None, "retries": 0, "timelimit": [None, None]}
     headers |= {"root_id": task_id, "parent_id": None, "argsrepr": args, "kwargsrepr": "{}"}
     if profile:
         balancer: dict[str, Any] = {} if at is None else {"at": at}

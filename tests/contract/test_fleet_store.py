@@ -108,6 +108,22 @@ def test_lanes_show_their_profile_backlog_and_sizes(world: World) -> None:
     assert (idle.waiting, idle.mean_size, idle.oldest_s) == (0, 1.0, None)
 
 
+def test_lanes_tell_when_what_is_served_next_expires(world: World) -> None:
+    world.lane(LANE, TRAIN)
+    world.lane(lane_queue("free"), TaskProfile(name="free", task="proj.free"))
+    world.put(queued("forever", queue=lane_queue("free"), profile="free"))
+    now = world.store.observe().at
+    for task_id, after in (("gone", -5.0), ("next", 60.0), ("later", 30.0)):
+        world.put(queued(task_id, expires_at=now + after))
+    seen = world.store.observe()
+    free, train = seen.lanes
+    assert free.due_s is None
+    assert train.due_s == pytest.approx(now + 60.0 - seen.at, abs=0.01)
+    expiries = {task.task_id: task.expires_at for task in seen.queued}
+    assert expiries["next"] == pytest.approx(now + 60.0, abs=0.001)
+    assert expiries["forever"] is None
+
+
 def test_waiting_messages_are_shown_in_the_order_of_their_service(world: World) -> None:
     world.lane(LANE, TRAIN)
     for task_id, priority in (("late", 9), ("first", 0), ("second", 0), ("middle", 4)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from balancer.adapters import beat, documents, redis_beats
@@ -157,8 +158,10 @@ class RedisWorld:
         self.client.hset(self.keys.lanes, queue, documents.profile_document(profile))
 
     def put(self, task: QueuedTask) -> None:
+        expires = task.expires_at and datetime.fromtimestamp(task.expires_at, UTC).isoformat()
         raw = raw_message(
-            task.task_id, task.profile, size=task.size, priority=task.priority or 0, queue=task.queue
+            task.task_id, task.profile, size=task.size, priority=task.priority or 0, queue=task.queue,
+            expires=expires or None,
         )
         lists = dict(zip(self.keys.priority_steps, self.keys.queue_lists(task.queue), strict=True))
         self.client.lpush(lists[priority_step(task.priority)], raw)

@@ -23,6 +23,19 @@ def test_the_headers_are_read() -> None:
     )
 
 
+@pytest.mark.parametrize(("written", "at"), [
+    ("2026-05-04T12:00:00+00:00", 1777896000.0),
+    ("2026-05-04T14:00:00.500000+02:00", 1777896000.5),
+    ("2026-05-04T12:00:00Z", 1777896000.0),
+    ("tomorrow", None),
+    ("", None),
+])
+def test_when_it_expires_is_read(written: str, at: float | None) -> None:
+    raw = raw_message("t1", "p", expires=written, args='"expires": "2030-01-01T00:00:00+00:00"')
+    assert read_head(raw) == Head(task_id="t1", profile="p", priority=0, expires_at=at)
+    assert message_head._parsed(raw) == read_head(raw)
+
+
 def test_a_long_body_is_not_needed() -> None:
     raw = raw_message("t1", "p", body="x" * 100_000)
     assert read_head(raw[-END_BYTES:]) == read_head(raw)
