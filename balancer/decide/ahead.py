@@ -23,7 +23,7 @@ from balancer.decide.durations import Durations, durations
 from balancer.decide.plan import move_id
 from balancer.decide.rescue import COSTS_GAINED, POINTS
 from balancer.decide.situation import Situation
-from balancer.model import Move, Needs, Order, QueuedTask, Score
+from balancer.model import Lane, Move, Needs, Order, QueuedTask, Score
 from balancer.model.offers import Offers
 from balancer.routing import can_run, class_queue, is_class_queue
 
@@ -56,7 +56,11 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
     longest_s = max((float(o.best_seconds.max(initial=0.0)) for o in offers), default=0.0)
     drain_s = made[0].backlog_s + made[0].committed_s if made else 0.0
     choosy = settings.enable_hardware_specific_strategies and not settings.energy_slack
-    if not choosy or drain_s > LARGEST * longest_s:
+    if not choosy or drain_s > LARGEST * longest_s or not made:
+        return []
+    sizes = {lane.queue: _mean_size(lane) for lane in situation.fleet.lanes}
+    largest = max((task.size / sizes.get(task.queue, math.inf) for task in situation.fleet.queued), default=0)
+    if largest * longest_s < drain_s - settings.price_interval:  # none can be the last to end
         return []
     best: dict[str, float] = {}
     for each in offers:
@@ -69,8 +73,7 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
     mean_s = sum(lane.waiting * best[queue] for queue, (_, lane) in lanes.items()) / sum(
         lane.waiting for _, lane in lanes.values())
     least_s = max(LONG * mean_s, drain_s - settings.price_interval)
-    rate = {queue: best[queue] / (lane.mean_size if 0 < lane.mean_size < math.inf else 1.0)
-            for queue, (_, lane) in lanes.items()}
+    rate = {queue: best[queue] / sizes[queue] for queue in lanes}
     known = {move.task_id for move in situation.in_flight} | situation.history.tasks.keys()
     found = [
         Long(task=task, row=lanes[task.queue][0], run_s=rate[task.queue] * task.size, drain_s=drain_s)
@@ -78,6 +81,10 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
         if least_s <= rate.get(task.queue, 0.0) * task.size < math.inf and task.task_id not in known
     ]
     return heapq.nlargest(CONSIDERED, found, key=lambda each: (each.run_s, each.task.task_id))
+
+
+def _mean_size(lane: Lane) -> float:
+    return lane.mean_size if 0 < lane.mean_size < math.inf else 1.0
 
 
 def ahead_moves(situation: Situation, long: Sequence[Long]) -> list[Move]:

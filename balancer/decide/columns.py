@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from operator import eq
 from typing import Final
 
 import numpy as np
@@ -157,14 +158,16 @@ def _speeds(roster: Roster, known: Mapping[str, str], learned: Mapping[str, floa
         return np.ones(len(names))
     try:
         speed = np.fromiter(roster.pick(learned), dtype=np.float64, count=len(names))
-        classes: list[str | None] = list(roster.pick(known))
     except KeyError:  # somebody is new
         speed = np.fromiter(map(learned.get, names, repeat(1.0)), dtype=np.float64, count=len(names))
-        classes = list(map(known.get, names))
-    if classes == roster.class_names:
-        return speed
-    same = [one == other for one, other in zip(classes, roster.class_names, strict=True)]
-    return np.where(np.array(same, dtype=np.bool_), speed, 1.0)
+    return np.where(_as_known(roster, known), speed, 1.0)
+
+
+@kept
+def _as_known(roster: Roster, known: Mapping[str, str]) -> Flags:
+    """Whether each worker's class is what it is `known` to be (W,); that changes only as workers come."""
+    same = map(eq, map(known.get, roster.names), roster.class_names)
+    return np.fromiter(same, dtype=np.bool_, count=len(roster.names))
 
 
 @kept

@@ -114,26 +114,26 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
     """
     pairs, speeds = dict(estimates.pairs), dict(estimates.worker_speed)
     classes = dict(estimates.worker_class)
-    members = Counter(classes.values())
+    members, moved = Counter(classes.values()), False
     touched = set()
     for run in runs:
         rate = _rate(run)
         if rate is None:
             continue
         key = (run.profile, run.hardware_class)
-        if (before := classes.pop(run.worker, None)) != run.hardware_class:
+        if (before := classes.get(run.worker)) != run.hardware_class:
             speeds.pop(run.worker, None)
+            classes[run.worker], moved = run.hardware_class, True
             members.update({run.hardware_class: 1} if before is None else {run.hardware_class: 1, before: -1})
         speed = speeds.pop(run.worker, 1.0)
         old = pairs.pop(key, None)
         pairs[key] = _updated(old, rate * speed, _hinted(settings.hints, run.profile, run.hardware_class))
-        classes[run.worker] = run.hardware_class
         speeds[run.worker] = _speed(speed, old, rate) if members[run.hardware_class] > 1 else speed
         touched.add(run.hardware_class)
     if not touched:
         return estimates
     _recentre(touched, pairs, speeds, classes)
-    return _frozen(pairs, speeds, classes)
+    return _frozen(pairs, speeds, MappingProxyType(classes) if moved else estimates.worker_class)
 
 
 def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Mapping[str, float],
@@ -143,11 +143,11 @@ def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Mapping[str, float],
         pairs = dict(list(pairs.items())[-PAIRS_KEPT:])
     if len(speeds) > WORKERS_KEPT:
         kept = list(speeds)[-WORKERS_KEPT:]
-        speeds, classes = {w: speeds[w] for w in kept}, {w: classes[w] for w in kept}
+        speeds, classes = {w: speeds[w] for w in kept}, MappingProxyType({w: classes[w] for w in kept})
     frozen = MappingProxyType(pairs)
     by_class, typical_s = class_speeds(frozen)
     return Estimates(pairs=frozen, worker_speed=MappingProxyType(speeds),
-                     worker_class=MappingProxyType(classes), class_speed=MappingProxyType(by_class),
+                     worker_class=classes, class_speed=MappingProxyType(by_class),
                      typical_s=typical_s)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -59,12 +60,13 @@ def _direct(fleet: Fleet) -> dict[str, int]:
 
 def _wanted(fleet: Fleet, made: Iterable[Order]) -> dict[str, Wanted]:
     """What each class would take, by its order."""
-    alike: dict[Needs, Needs] = {}
-    needs = {lane.queue: alike.setdefault(lane.profile.needs, lane.profile.needs)
+    places: dict[Needs, int] = {}
+    needs = {lane.queue: places.setdefault(lane.profile.needs, len(places))
              for lane in fleet.lanes if lane.waiting > 0}
-    waiting = {lane.queue: lane.waiting for lane in fleet.lanes}
+    waiting, unlike = {lane.queue: lane.waiting for lane in fleet.lanes}, tuple(places)
     return {order.hardware_class: Wanted(
-        order, needs, order.backlog_s if order.at == fleet.at else drain_s(order, waiting)) for order in made}
+        order, unlike, needs, order.backlog_s if order.at == fleet.at else drain_s(order, waiting))
+        for order in made}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +85,15 @@ class Wants:
 
 class Wanted:
     """The lanes with work that workers of one class would take from, by its order. `needs` by queue are those
-    of lanes with work, equal ones one object."""
+    of lanes with work, as places in `unlike`."""
 
-    def __init__(self, order: Order, needs: Mapping[str, Needs], drain: float) -> None:
+    def __init__(self, order: Order, unlike: Sequence[Needs], needs: Mapping[str, int],
+                 drain: float) -> None:
         self._order = order
         self._offers = Offers.of(order.offers)
-        self._needs = needs
+        self._unlike = unlike
+        self._needs = np.fromiter(map(needs.get, self._offers.queues, repeat(-1)), dtype=np.intp,
+                                  count=len(self._offers))
         self._drain_s = drain
         self._kept: dict[tuple[object, ...], Wants] = {}
 
@@ -101,10 +106,8 @@ class Wanted:
         return self._kept[sort]
 
     def _found(self, hardware: Hardware, speed: float) -> Wants:
-        queues = self._offers.queues
-        taken = np.flatnonzero(admits(self._order, self._offers, self._drain_s, speed)).tolist()
-        found = [self._needs[queues[i]] for i in taken if queues[i] in self._needs]
-        unlike = {id(needs): needs for needs in found}
-        fit = tuple(n for n in unlike.values() if n.affinity or can_run(hardware, n))
+        taken = admits(self._order, self._offers, self._drain_s, speed) & (self._needs >= 0)
+        found = [self._unlike[place] for place in np.unique(self._needs[taken]).tolist()]
+        fit = tuple(n for n in found if n.affinity or can_run(hardware, n))
         easy = any(n.gpu_memory_bytes is None and n.memory_bytes is None and not n.affinity for n in fit)
         return Wants(needs=fit, anything=easy)

@@ -99,8 +99,8 @@ def asleep(before: tuple[str, ...], seen: Columns, needs: Mapping[str, Need], at
     """The nodes that may sleep, after those of `before`, and what to tell of the change. A node that sleeps
     and reports no more is woken when what is there is not enough for some class."""
     now = sleepers(seen, needs, at, settings)
-    present = {node_of(name) for name in seen.runs.workers.roster.names}
-    if not _short(seen, needs, at) and _counts(settings):
+    if before and _counts(settings) and not _short(seen, needs, at):
+        present = {node_of(name) for name in seen.runs.workers.roster.names}
         now = tuple(sorted({*now, *(node for node in before if node not in present)}))
     told = [f"may sleep: {node}" for node in now if node not in before]
     told += [f"wake: {node}" for node in before if node not in now]

@@ -8,7 +8,6 @@ from types import MappingProxyType
 import numpy as np
 
 from balancer.decide.estimate import Estimate, Estimates
-from balancer.decide.memory import Memory
 from balancer.model import (
     Fleet,
     Hardware,
@@ -106,16 +105,6 @@ def learned(fleet: Fleet, *, seed: int = 0) -> Estimates:
 def later(fleet: Fleet, seconds: float) -> Fleet:
     """The same fleet after `seconds`, as if nothing but time had changed."""
     return replace(fleet, at=fleet.at + seconds)
-
-
-def relearned(memory: Memory) -> Memory:
-    """The memory as it is after a turn's events: every record of what was learned is another one."""
-    e = memory.estimates
-    fresh = replace(
-        e, pairs=MappingProxyType(dict(e.pairs)), class_speed=MappingProxyType(dict(e.class_speed)),
-        worker_speed=MappingProxyType(dict(e.worker_speed)),
-        worker_class=MappingProxyType(dict(e.worker_class)))
-    return replace(memory, estimates=fresh)
 
 
 def looked_at_again(fleet: Fleet) -> Fleet:

@@ -33,12 +33,13 @@ from balancer.adapters.redis_store import RedisFleetStore
 from balancer.decide import engine
 from balancer.decide import memory as memories
 from balancer.decide.learn import learn
+from balancer.decide.memory import Memory
 from balancer.decide.prices import solve
 from balancer.decide.strategies import by_name
 from balancer.model import Fleet
 from balancer.model.table import in_columns
 from tests.bench import highs
-from tests.bench.fleets import ended_runs, large_fleet, later, learned, looked_at_again, relearned
+from tests.bench.fleets import ended_runs, large_fleet, later, learned, looked_at_again
 from tests.bench.nested_loops import seconds_a_pair
 from tests.bench.one_balancer import SETTINGS
 from tests.bench.redis_fleet import beat_once, put
@@ -64,8 +65,10 @@ TURNS: Final = 9
 #: Share of the workers whose holdings change from one look to the next.
 BUSY: Final = 0.05
 
-#: Ended runs that are learned from at once: a second of 10,000 workers with tasks of two seconds.
+#: Ended runs that are learned from at once: a second of 10,000 workers with tasks of two seconds; and those
+#: learned from before each tick of the pure core, whose tasks take about twenty.
 RUNS: Final = 5_000
+ENDED: Final = 500
 
 #: Tasks the nested loops are timed with; the rest is told as extrapolated.
 SAMPLE: Final = 20
@@ -73,10 +76,11 @@ SAMPLE: Final = 20
 Times = list[tuple[float, float]]
 
 
-def timed(step: Callable[[int], object], count: int) -> Times:
-    """Milliseconds of each `step`, by the wall clock and of CPU time."""
+def timed(step: Callable[[int], object], count: int, before: Callable[[int], object] = int) -> Times:
+    """Milliseconds of each `step`, by the wall clock and of CPU time; what comes `before` it is not timed."""
     times = []
     for i in range(count):
+        before(i)
         began, cpu = time.perf_counter(), time.process_time()
         step(i)
         times.append((1e3 * (time.perf_counter() - began), 1e3 * (time.process_time() - cpu)))
@@ -92,15 +96,22 @@ def told(name: str, times: Times) -> tuple[float, float]:
 
 
 def decide_ms(workers: int, tasks: int, lanes: int = 200, classes: int = 20) -> tuple[float, float]:
-    """The pure tick, with a memory as long as it gets; each tick's estimates and readings are new."""
+    """The pure tick, with a memory as long as it gets; each comes after a new look, and after a second's
+    events were learned."""
     fleet = in_columns(large_fleet(workers, lanes=lanes, classes=classes, tasks=tasks))
     strategy, memory = by_name("priced"), replace(memories.fresh(SETTINGS), estimates=learned(fleet))
     for i in range(WARM):
         memory, _ = engine.decide(memory, later(fleet, 30.0 * i), SETTINGS, strategy, ())
     now = later(fleet, 30.0 * WARM)
-    given = [(relearned(memory), looked_at_again(now)) for _ in range(TIMED)]
+    ended = [ended_runs(fleet, memory.estimates, ENDED, seed=i) for i in range(TIMED)]
+    given: list[tuple[Memory, Fleet]] = []
+
+    def look(i: int) -> None:
+        fleet = looked_at_again(now)
+        given.append((learn(memory, ended[i], fleet, SETTINGS), fleet))
+
     gc.collect()
-    times = timed(lambda i: engine.decide(*given[i], SETTINGS, strategy, ()), TIMED)
+    times = timed(lambda i: engine.decide(*given[i], SETTINGS, strategy, ()), TIMED, before=look)
     size = "" if (lanes, classes) == (200, 20) else f", {lanes:,} profiles × {classes} classes"
     return told(f"decide, {workers:,} workers, {tasks:,} tasks{size}", times)
 
