@@ -10,11 +10,15 @@ from collections.abc import Callable
 LOOK_S = 0.02
 
 
-def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = 10) -> None:
-    """Return as soon as `predicate()` holds; fail with `description` after `timeout_s`."""
+def wait_until(
+    predicate: Callable[[], object], description: str | Callable[[], str], timeout_s: float = 10
+) -> None:
+    """Return as soon as `predicate()` holds; fail with `description` after `timeout_s`, asked for only then
+    where it is a function."""
     until = time.monotonic() + timeout_s
     pause = threading.Event()
     while not predicate():
         if time.monotonic() > until:
-            raise AssertionError(f"not within {timeout_s:g} s: {description}")
+            what = description() if callable(description) else description
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
         pause.wait(LOOK_S)

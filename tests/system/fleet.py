@@ -102,7 +102,7 @@ class FleetUnderTest:
         """Wait until these workers report."""
         wait_until(
             lambda: all(self.client.hexists(self.keys.beats, f"{n}@test") for n in names),
-            f"workers {', '.join(names)} report; logs: {self.said(*names)}",
+            lambda: f"workers {', '.join(names)} report; logs: {self.said(*names)}",
             timeout_s=60,
         )
 

@@ -137,7 +137,7 @@ def test_scripts_forgotten_and_connections_cut_lose_and_double_nothing(
             wait_until(lambda share=share: finished() >= share, f"{share} are done", 40)  # type: ignore[misc]
             admin.script_flush()
             admin.client_kill_filter(_type="normal", skipme=True)
-        wait_until(lambda: finished() == len(ids), f"all are done; {one.said('a', 'b')}", 60)
+        wait_until(lambda: finished() == len(ids), lambda: f"all are done; {one.said('a', 'b')}", 60)
         wait_until(lambda: not admin.hlen("unacked"), "every delivery is acknowledged", 20)
         assert [one.finishes(ident) for ident in ids] == [1] * len(ids)
         assert not [key for key in admin.keys("balancer:held:*") if admin.scard(key)]
@@ -151,7 +151,7 @@ def test_a_worker_serves_by_priority_and_answers_its_commands(
     one.worker("a", BALANCER_TEST_SCHEME=OURS)
     one.ready("a")
     gate = app.tasks["tests.gate"].delay("first")
-    wait_until(lambda: one.runs_on(gate.id, "a"), "it is busy")
+    wait_until(lambda: one.runs_on(gate.id, "a"), lambda: f"it is busy; {one.said('a')}", 30)
     results = {p: app.tasks["tests.add"].apply_async((p,), priority=p) for p in (9, 3, 6, 0)}
     one.ledger.set("open:first", 1)
     for result in results.values():
