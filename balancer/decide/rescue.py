@@ -19,6 +19,7 @@ from balancer.decide.durations import Durations, durations
 from balancer.decide.estimate import speed_of
 from balancer.decide.history import rest_s
 from balancer.decide.plan import move_id, world_changed
+from balancer.decide.rooms import Rooms
 from balancer.decide.situation import Situation
 from balancer.decide.slots import expected_s
 from balancer.decide.way_out import way_out
@@ -54,8 +55,10 @@ class Rescue:
     excess: float
 
 
-def running_moves(situation: Situation, idle: Mapping[str, int]) -> tuple[list[Move], list[Rejected]]:
-    """Rescues by net gain, largest first, each slot of `idle` (by worker) given once; why other tasks stay.
+def running_moves(situation: Situation, idle: Mapping[str, int],
+                  rooms: Rooms) -> tuple[list[Move], list[Rejected]]:
+    """Rescues by net gain, largest first, each slot of `idle` (by worker) given once, and the memory of
+    `rooms`; why other tasks stay.
 
     Without an idle slot there is no candidate. A task counts once, with its best target's reason.
     """
@@ -83,9 +86,11 @@ def running_moves(situation: Situation, idle: Mapping[str, int]) -> tuple[list[M
         if task_id in moves:
             continue
         move = _move(r, target, score, situation)
-        if (refusal := _refusal(r, target, move, situation, left[target.name])) is None:
+        free = left[target.name] > 0 and rooms.holds(target, r.profile.needs)
+        if (refusal := _refusal(r, target, move, situation, free=free)) is None:
             moves[task_id] = move
             left[target.name] -= 1
+            rooms.take(target, task_id, r.profile.needs)
         else:
             rejected.setdefault(task_id, _rejected(r, target.name, score, refusal))
     return list(moves.values()), [no for task_id, no in rejected.items() if task_id not in moves]
@@ -178,7 +183,7 @@ def _net_s(score: Score) -> float:
     return (score.benefit_s or 0.0) - (score.cost_s or 0.0)
 
 
-def _refusal(r: Rescue, target: Worker, move: Move, situation: Situation, left: int) -> Refusal | None:
+def _refusal(r: Rescue, target: Worker, move: Move, situation: Situation, *, free: bool) -> Refusal | None:
     """Why this task does not go to this target."""
     past = situation.history.tasks.get(r.task.task_id)
     if past is not None and past.left == target.name and not world_changed(
@@ -189,7 +194,7 @@ def _refusal(r: Rescue, target: Worker, move: Move, situation: Situation, left: 
     least_s = max(COSTS_GAINED * cost_s, SHARE_GAINED * r.remaining_s)
     if net_s <= least_s:
         return "gain too small", f"gains {net_s:.1f} s of {r.remaining_s:.1f} s; at least {least_s:.1f} s"
-    if left <= 0:
+    if not free:
         return "slot taken", f"a task that gains more goes to {move.target}"
     return None
 

@@ -17,6 +17,7 @@ from balancer.decide.durations import seen_of
 from balancer.decide.estimate import speed_of
 from balancer.decide.plan import move_id
 from balancer.decide.rescue import COSTS_GAINED, POINTS, SHARE_GAINED
+from balancer.decide.rooms import Rooms
 from balancer.decide.situation import Situation
 from balancer.decide.slots import one_s, remaining_s
 from balancer.model import Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
@@ -50,9 +51,10 @@ class Place:
     tasks: list[QueuedTask]
 
 
-def stranded_moves(situation: Situation, made: Iterable[Order],
-                   idle: dict[str, int]) -> tuple[list[Move], list[Rejected]]:
-    """Moves of stranded messages, and why the others stay. Slots it gives away leave `idle`."""
+def stranded_moves(situation: Situation, made: Iterable[Order], idle: dict[str, int],
+                   rooms: Rooms) -> tuple[list[Move], list[Rejected]]:
+    """Moves of stranded messages, and why the others stay. Slots it gives away leave `idle`, and the memory
+    that goes with them `rooms`."""
     places = _places(situation)
     if not places:
         return [], []
@@ -69,7 +71,7 @@ def stranded_moves(situation: Situation, made: Iterable[Order],
                 continue
             own_s = min((_run_s(task, lane.profile, w, situation) for w in place.servers), default=HOPELESS_S)
             here = Stranded(task=task, lane=lane, done_s=ahead_s + own_s)
-            target, there_s = _best(here, idle, situation)
+            target, there_s = _best(here, idle, rooms, situation)
             offer = soonest.get(lane.queue)
             if target is None and offer is not None and offer.soonest_s is not None:
                 there_s = offer.soonest_s * task.size / max(lane.mean_size, 1e-9)
@@ -78,6 +80,7 @@ def stranded_moves(situation: Situation, made: Iterable[Order],
                 moves.append(move)
                 if target is not None:
                     idle[target.name] -= 1
+                    rooms.take(target, task.task_id, lane.profile.needs)
             else:
                 ahead_s += own_s / max(1, sum(w.slots for w in place.servers))
                 rejected.append(_rejected(here, move, why))
@@ -120,14 +123,15 @@ def _run_s(task: QueuedTask, profile: TaskProfile, worker: Worker, situation: Si
     return one_s(situation, profile, worker) * task.size / speed_of(situation.estimates, worker)
 
 
-def _best(here: Stranded, idle: dict[str, int], situation: Situation) -> tuple[Worker | None, float]:
+def _best(here: Stranded, idle: dict[str, int], rooms: Rooms,
+          situation: Situation) -> tuple[Worker | None, float]:
     """The idle worker that would do it soonest, and in how many seconds (inf without one)."""
     needs, profile = here.lane.profile.needs, here.lane.profile
     fitting = [
         w for name, free in idle.items()
         if free > 0 and (w := situation.fleet.worker(name)) is not None
         and unfit_reason(w.hardware, needs, worker=w.name) is None
-        and strike_reason(w.reading, needs) is None
+        and strike_reason(w.reading, needs) is None and rooms.holds(w, needs)
     ]
     best = min(fitting, key=lambda w: (_run_s(here.task, profile, w, situation), w.name), default=None)
     return best, math.inf if best is None else _run_s(here.task, profile, best, situation)

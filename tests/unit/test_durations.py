@@ -20,6 +20,7 @@ from balancer.decide.occupancy import KINDS_MOST, occupancy, usual
 from balancer.decide.order import orders
 from balancer.decide.pull import accepts, admitted
 from balancer.decide.rescue import running_moves
+from balancer.decide.rooms import Rooms
 from balancer.decide.situation import Situation
 from balancer.decide.slots import expected_s, one_s, remaining_s, whole_s
 from balancer.model import Fleet, HeldTask, Lane, Needs, Order, QueuedTask, TaskProfile, Worker
@@ -169,7 +170,7 @@ def test_only_the_tasks_that_remain_longest_are_looked_at(monkeypatch: pytest.Mo
     for i in range(9):
         state = with_running(state, f"cpu-{i}", held(f"t{i}", "a", ran_s=10.0 * min(i, 5)))
     given_ = situation(state, known({"a": {"cpu": 100.0, V100: 90.0}}))
-    moves, rejected = running_moves(given_, {f"{V100}-0": 1})
+    moves, rejected = running_moves(given_, {f"{V100}-0": 1}, Rooms(given_))
     looked_at = sorted(each.task_id for each in (*moves, *rejected))
     assert looked_at == ["t0", "t1", "t2"]
 

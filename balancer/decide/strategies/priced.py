@@ -10,6 +10,7 @@ from balancer.decide.idle import idle_slots
 from balancer.decide.order import orders
 from balancer.decide.progress import with_progress
 from balancer.decide.rescue import running_moves
+from balancer.decide.rooms import Rooms
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.stranded import stranded_moves
 from balancer.model import Order
@@ -37,7 +38,7 @@ class Priced:
         if not idle and not long and all(map(is_lane, {task.queue for task in situation.fleet.queued})):
             return Suggestions()
         situation = with_progress(situation)
-        first = ahead_moves(situation, long)
-        queued, stay = stranded_moves(situation, made, idle)
-        running, left = running_moves(situation, idle)
+        first, rooms = ahead_moves(situation, long), Rooms(situation)
+        queued, stay = stranded_moves(situation, made, idle, rooms)
+        running, left = running_moves(situation, idle, rooms)
         return Suggestions(moves=(*first, *queued, *running), rejected=(*stay, *left))

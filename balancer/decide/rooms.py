@@ -1,0 +1,46 @@
+"""What is left of the GPU memory that a worker's slots share, once all that was sent to it is there.
+
+An idle slot is no place for a task whose memory another one on its way will take: it would have left its
+device only to wait. Asked by `rescue` and `stranded` for each idle worker they think of; pure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from balancer.decide.situation import Situation
+from balancer.model import Needs, Worker
+from balancer.routing import direct_queue, is_direct_queue
+
+
+class Rooms:
+    """Free bytes by worker, less what comes to it, each task once; `take` counts one more."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._asked = {lane.profile.name: lane.profile.needs.gpu_memory_bytes or 0
+                       for lane in situation.fleet.lanes}
+        #: Bytes by task and, first, by the direct queue that it comes by.
+        self._coming: dict[str, dict[str, int]] = defaultdict(dict)
+        if any(self._asked.values()):
+            coming = [(move.target_queue, move.task_id, move.profile) for move in situation.in_flight]
+            coming += [(task.queue, task.task_id, task.profile) for task in situation.fleet.queued]
+            for queue, task_id, profile in coming:
+                if is_direct_queue(queue):
+                    self._coming[queue][task_id] = self._asked.get(profile, 0)
+
+    def holds(self, worker: Worker, needs: Needs) -> bool:
+        """Whether such a task would find its memory there. Where a device does not tell its memory, yes; a
+        worker of one slot gives all of it to one task after the other."""
+        total, read = worker.hardware.gpu_memory_bytes, worker.reading.gpu_memory_free_bytes
+        if not needs.gpu_memory_bytes or not total or worker.slots < 2:
+            return True
+        here = {held.task_id: self._asked.get(held.profile, 0)
+                for held in (*worker.running, *worker.reserved)}
+        coming = self._coming[direct_queue(worker.name)]
+        unpromised = total - sum(here.values())
+        free = unpromised if read is None else min(unpromised, read)
+        return needs.gpu_memory_bytes <= free - sum(size for task, size in coming.items() if task not in here)
+
+    def take(self, worker: Worker, task_id: str, needs: Needs) -> None:
+        """A task that needs this is sent to the worker."""
+        self._coming[direct_queue(worker.name)][task_id] = needs.gpu_memory_bytes or 0
