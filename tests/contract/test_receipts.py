@@ -365,6 +365,18 @@ def test_a_long_run_is_told_once(app: Celery, desk: Desk) -> None:
     assert (desk.state("started"), len(desk.events())) == ("5.5", 1)
 
 
+@pytest.mark.parametrize("blamed", ["deaths", "lost"])
+def test_a_suspect_that_waits_for_its_trial_is_not_told_to_run(app: Celery, desk: Desk, blamed: str) -> None:
+    desk.client.hset(desk.keys.fence("t"), mapping={"g": "0", "state": "free", blamed: 2})
+    publish(app)
+    claim = desk.header(desk.take())["claim"]
+    tell, keys = desk.connection.script("note_started"), [desk.keys.fence("t"), desk.keys.events]
+    args = [claim, "5.5", '{"type":"RunStarted","resumed":false}']
+    assert (tell(keys, args), desk.state("started")) == (0, "")
+    assert desk.fence.begin("t", claim)
+    assert (tell(keys, args), desk.state("started")) == (1, "5.5")
+
+
 @pytest.mark.parametrize("task", ["proj.plain", "proj.unknown"])
 def test_what_is_not_balanced_here_takes_kombus_way(app: Celery, desk: Desk, task: str) -> None:
     publish(app, task=task)
