@@ -45,8 +45,8 @@ Rows = Mapping[str, Sequence[Row]]
 FORECAST_FIELDS: Final = ("subject", "made_at", "due_at", "method", "value", "low", "high", "confidence")
 
 #: What of a reading is written.
-SAMPLED: Final = ("cpu", "memory", "gpu", "gpu_memory", "pressure", "disk_bytes_per_s", "network_bytes_per_s",
-                  "temperature_celsius", "power_w")
+SAMPLED: Final = ("cpu", "memory", "gpu", "gpu_memory", "io", "pressure", "disk_bytes_per_s",
+                  "network_bytes_per_s", "temperature_celsius", "power_w")
 
 #: Workers named in the detail of an imbalance; of a large fleet the rest is counted.
 NAMED_WORKERS: Final = 8

@@ -19,7 +19,7 @@ from balancer.option_values import near
 
 #: What a reading holds, and which of it is a share of something.
 QUANTITIES: Final = tuple(f.name for f in fields(Reading))
-RATIOS: Final = frozenset({"cpu", "memory", "gpu", "gpu_memory", "pressure"})
+RATIOS: Final = frozenset({"cpu", "memory", "gpu", "gpu_memory", "pressure", "io"})
 
 #: Ratios a little above 1 are how samplers round; more is a percentage or garbage.
 RATIO_TOLERANCE: Final = 1.05

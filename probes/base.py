@@ -81,6 +81,18 @@ def as_number(text: str | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def stalled(text: str | None) -> float | None:
+    """The share of the last 10 s in which some task waited (0–1): `some avg10` of a pressure file."""
+    for line in (text or "").splitlines():
+        words = line.split()
+        if words[:1] == ["some"]:
+            for word in words[1:]:
+                name, _, value = word.partition("=")
+                if name == "avg10":
+                    return share(as_number(value), 100.0)
+    return None
+
+
 def visible(listed: str | None, identities: Sequence[str], numbered: int | None = None) -> list[int]:
     """Physical indices of the devices a process may use, in the order in which it numbers them.
 

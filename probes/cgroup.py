@@ -83,6 +83,11 @@ def cpu_busy(
     return busy
 
 
+def io_pressure(chain: list[Path]) -> str | None:
+    """`io.pressure` of the innermost level that has one: how long the tasks in it wait for disks."""
+    return next((text for level in chain if (text := read_text(level / "io.pressure"))), None)
+
+
 def memory_limit_bytes(chain: list[Path]) -> float | None:
     """The tightest `memory.max` on the path, in bytes."""
     return least(*(read_number(level / "memory.max") for level in chain))

@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,7 +18,7 @@ import psutil
 
 from balancer.model import Hardware, Reading
 from probes import cgroup, rapl
-from probes.base import as_number, least, most, read_text, share
+from probes.base import least, most, read_text, share, stalled
 
 T = TypeVar("T")
 
@@ -39,6 +39,7 @@ class Counters:
     cgroup: Mapping[Path, cgroup.CpuUse] = field(default_factory=dict)
     disk_bytes: float | None = None
     network_bytes: float | None = None
+    disk_busy_s: Mapping[str, float] = field(default_factory=dict)
     energy: Mapping[str, rapl.Energy] = field(default_factory=dict)
 
 
@@ -62,16 +63,17 @@ class HostProbe:
     def read(self, hardware: Hardware) -> Reading:
         """One sample. CPU is the busy share of the processors this process may use or, where its
         cgroup has a quota, of what the quota lets it have; memory is the fuller of the machine and
-        the limits."""
+        the limits; I/O is the share of time in which tasks of its cgroup, or of the machine, wait for disks
+        or, where the kernel does not tell, in which the busiest disk works."""
         chain = cgroup.levels(self._root)
         now, before = self._count(chain), self._before
         self._before = now
         memory_share, free_bytes = self._memory(chain)
-        pressure = cpu_pressure(read_text(self._root / "proc/pressure/cpu"))
         reading = Reading(
             memory=memory_share,
             memory_free_bytes=free_bytes,
-            pressure=pressure,
+            pressure=stalled(read_text(self._root / "proc/pressure/cpu")),
+            io=stalled(cgroup.io_pressure(chain) or read_text(self._root / "proc/pressure/io")),
             temperature_celsius=hottest_package(_attempt(psutil_temperatures) or {}),
         )
         if before is None:
@@ -87,6 +89,7 @@ class HostProbe:
             cgroup=cgroup.cpu_uses(chain),
             disk_bytes=_attempt(disk_bytes),
             network_bytes=_attempt(network_bytes),
+            disk_busy_s=_attempt(disk_busy_s) or {},
             energy=rapl.packages(self._root),
         )
 
@@ -103,12 +106,11 @@ def _with_rates(reading: Reading, before: Counters, now: Counters) -> Reading:
     busy_s, total_s = now.cpu_busy_s - before.cpu_busy_s, now.cpu_total_s - before.cpu_total_s
     idle_cpus = (total_s - busy_s) / elapsed_s if elapsed_s > 0 else 0.0
     limited = cgroup.cpu_busy(before.cgroup, now.cgroup, elapsed_s, idle_cpus)
-    return Reading(
+    disks = busiest(before.disk_busy_s, now.disk_busy_s, elapsed_s)
+    return replace(
+        reading,
         cpu=share(busy_s, total_s) if limited is None else limited,
-        memory=reading.memory,
-        memory_free_bytes=reading.memory_free_bytes,
-        pressure=reading.pressure,
-        temperature_celsius=reading.temperature_celsius,
+        io=disks if reading.io is None else reading.io,
         disk_bytes_per_s=rate(before.disk_bytes, now.disk_bytes, elapsed_s),
         network_bytes_per_s=rate(before.network_bytes, now.network_bytes, elapsed_s),
         power_w=rapl.power_w(dict(before.energy), dict(now.energy), elapsed_s),
@@ -122,16 +124,10 @@ def rate(before: float | None, now: float | None, elapsed_s: float) -> float | N
     return (now - before) / elapsed_s
 
 
-def cpu_pressure(text: str | None) -> float | None:
-    """The share of the last 10 s in which some task waited for a CPU, from /proc/pressure/cpu."""
-    for line in (text or "").splitlines():
-        words = line.split()
-        if words[:1] == ["some"]:
-            for word in words[1:]:
-                name, _, value = word.partition("=")
-                if name == "avg10":
-                    return share(as_number(value), 100.0)
-    return None
+def busiest(before: Mapping[str, float], now: Mapping[str, float], elapsed_s: float) -> float | None:
+    """The share of time (0–1) in which the busiest disk worked, by seconds counted so far by disk."""
+    grown = [rate(before.get(name), counted_s, elapsed_s) for name, counted_s in now.items()]
+    return most(*(share(each, 1.0) for each in grown))
 
 
 def hottest_package(chips: Mapping[str, Sequence[Any]]) -> float | None:
@@ -175,6 +171,12 @@ def disk_bytes() -> float | None:
     """Bytes read and written by all disks so far; `None` where the system keeps no count."""
     counted = psutil.disk_io_counters()
     return float(counted.read_bytes + counted.write_bytes) if counted is not None else None
+
+
+def disk_busy_s() -> dict[str, float]:
+    """Seconds that each disk and partition has worked so far; empty where the system keeps no count."""
+    each = psutil.disk_io_counters(perdisk=True)
+    return {name: disk.busy_time / 1000 for name, disk in each.items() if hasattr(disk, "busy_time")}
 
 
 def network_bytes() -> float | None:

@@ -24,7 +24,7 @@ EVERYTHING: Final = frozenset(field.name for field in fields(Reading))
 #: own or unknown: the processor's temperature would strike out a cool GPU, and its power would be
 #: booked as the GPU's.
 NODE: Final = frozenset(
-    {"cpu", "memory", "memory_free_bytes", "disk_bytes_per_s", "network_bytes_per_s", "pressure"}
+    {"cpu", "memory", "memory_free_bytes", "disk_bytes_per_s", "network_bytes_per_s", "pressure", "io"}
 )
 
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from balancer.adapters.beat import FIELDS, VERSION
+from balancer.adapters.beat import FIELDS, HELD, VERSION
 from balancer.model import Reading
 
 #: Those that are shares of a whole.
-RATIOS: Final = ("cpu", "memory", "gpu", "gpu_memory", "pressure")
+RATIOS: Final = ("cpu", "memory", "gpu", "gpu_memory", "pressure", "io")
 
 #: A ratio above this is not a busy device but a broken reading (samplers overshoot 1 a little).
 RATIO_LIMIT: Final = 1.5
@@ -40,13 +40,13 @@ class Fault:
 
 
 def unpack_many(raws: Sequence[bytes]) -> tuple[np.ndarray[Any, np.dtype[Any]], dict[int, Fault]]:
-    """Rows of `DTYPE`, one a beat, and what is wrong with which row.
+    """Rows of `DTYPE`, one a beat, and what is wrong with which row. Beats of older workers lack what is new.
 
     A row with a `whole` fault is all zeros; a broken number alone is only taken out of `present`.
     """
     faults = {i: fault for i, raw in enumerate(raws) if (fault := _whole_fault(raw)) is not None}
-    blank = bytes(DTYPE.itemsize)
-    joined = b"".join(blank if i in faults else raw for i, raw in enumerate(raws))
+    size = DTYPE.itemsize
+    joined = b"".join(bytes(size) if i in faults else raw.ljust(size, b"\0") for i, raw in enumerate(raws))
     rows = np.frombuffer(joined, DTYPE).copy()
     clear_faults(rows, faults)
     return rows, faults
@@ -83,9 +83,12 @@ def readings(rows: np.ndarray[Any, np.dtype[Any]]) -> list[Reading]:
 def _whole_fault(raw: bytes) -> Fault | None:
     if raw[:1] and raw[0] > VERSION:
         return Fault(reason=f"version {raw[0]} is newer than {VERSION}", detail=raw[:256].hex(), whole=True)
-    if len(raw) != DTYPE.itemsize or raw[0] != VERSION:
+    held = HELD.get(raw[0]) if raw else None
+    if held is None or len(raw) != DTYPE.itemsize - 8 * (len(FIELDS) - held):
         return Fault(reason=f"{len(raw)} bytes, not a beat of {DTYPE.itemsize}", detail=raw[:256].hex(),
                      whole=True)
+    if int.from_bytes(raw[1:3], "little") >> held:
+        return Fault(reason="no numbers of ours", detail=raw.hex(), whole=True)
     return None
 
 

@@ -240,6 +240,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.begin()
     connection.execute(sql("schema"))
     _number_rows(connection)
+    connection.execute("DELETE FROM schema_version")
     connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
     connection.commit()
 

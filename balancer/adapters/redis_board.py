@@ -33,8 +33,9 @@ def digest(document: bytes) -> bytes:
 
 
 def rows_of(raw: bytes | None) -> Rows:
-    """The rows of a board; none where there is no board of ours."""
-    return np.frombuffer(raw or b"", ROW) if len(raw or b"") % ROW.itemsize == 0 else np.zeros(0, ROW)
+    """The whole rows of a board; one whose rows were of another size has none that agree with the hashes."""
+    whole = len(raw or b"") // ROW.itemsize
+    return np.frombuffer(raw or b"", ROW, whole) if whole else np.zeros(0, ROW)
 
 
 class HeldColumns:

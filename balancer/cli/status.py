@@ -174,11 +174,11 @@ def _workers_table(workers: list[Document]) -> Any:
         rows.append((
             escape(w["name"]), hardware(w["class"], w["emulated"]), f"{w['busy']}/{w['slots']}",
             str(w["reserved"] or ""),
-            *(share(load.get(name)) for name in ("cpu", "memory", "gpu", "gpu_memory")),
+            *(share(load.get(name)) for name in ("cpu", "memory", "gpu", "gpu_memory", "io")),
             number(w["temperature_celsius"], 0), number(w["power_w"], 0),
             "" if w["health"] == "ok" else f"[red]{escape(w['health'])}[/]",
         ))
-    columns = ("worker", "class", "busy", "held", "cpu", "mem", "gpu", "vram", "°C", "W", "health")
+    columns = ("worker", "class", "busy", "held", "cpu", "mem", "gpu", "vram", "io", "°C", "W", "health")
     well = "" if any(w["health"] != "ok" for w in workers) else ", all healthy"
     return table(f"\nWorkers ({len(workers)}{well})", columns, rows, keep=3)
 

@@ -19,7 +19,7 @@ from balancer.model import Fleet, SystemLoad, Worker
 from balancer.model.table import READING_FIELDS, Roster, WorkerTable
 
 #: Columns of a fleet's readings that are dimensions of load.
-MEASURED: Final = [READING_FIELDS.index(name) for name in ("cpu", "memory", "gpu", "gpu_memory")]
+MEASURED: Final = [READING_FIELDS.index(name) for name in ("cpu", "memory", "gpu", "gpu_memory", "io")]
 
 
 def known_dimensions(worker: Worker) -> dict[str, float]:
@@ -30,8 +30,8 @@ def known_dimensions(worker: Worker) -> dict[str, float]:
 def utilisation(worker: Worker) -> float | None:
     """The greatest known dimension, 0–1 (a backlog of reserved work is full); `None` if none is known."""
     # As max(known_dimensions(worker).values()), without making them: each tick asks it of every worker.
-    reading, greatest = worker.reading, -1.0
-    for value in (reading.cpu, reading.memory, reading.gpu, reading.gpu_memory, worker.slots_held):
+    told, greatest = worker.reading, -1.0
+    for value in (told.cpu, told.memory, told.gpu, told.gpu_memory, told.io, worker.slots_held):
         if value is not None and greatest < value < math.inf:
             greatest = value
     return min(1.0, greatest) if greatest >= 0 else None

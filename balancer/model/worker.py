@@ -9,12 +9,16 @@ from balancer.model.hardware import Hardware
 from balancer.model.task import HeldTask
 
 #: The dimensions that are judged apart: over if any is over, under if all are under.
-DIMENSIONS: Final = ("cpu", "memory", "gpu", "gpu_memory", "slots")
+DIMENSIONS: Final = ("cpu", "memory", "gpu", "gpu_memory", "io", "slots")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One sample of a node. Ratios are 0–1; what cannot be read is `None`, never 0."""
+    """One sample of a node. Ratios are 0–1; what cannot be read is `None`, never 0.
+
+    `pressure` and `io` are the shares of time in which some task waited for a CPU and for a disk. What is
+    new comes last: the order is that of the packed heartbeat (`adapters.beat`).
+    """
 
     cpu: float | None = None
     memory: float | None = None
@@ -27,6 +31,7 @@ class Reading:
     pressure: float | None = None
     memory_free_bytes: float | None = None
     gpu_memory_free_bytes: float | None = None
+    io: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,7 @@ class Worker:
             "memory": self.reading.memory,
             "gpu": self.reading.gpu,
             "gpu_memory": self.reading.gpu_memory,
+            "io": self.reading.io,
             "slots": self.slots_held,
         }
         return {name: value for name, value in values.items() if value is not None}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from balancer.adapters import documents
@@ -99,8 +101,29 @@ def test_unreadable_holdings_on_the_board_leave_a_worker_nothing_is_moved_to(wor
     world.report(worker("b@host"))
     world.client.hset(world.keys.holds, "b@host", wrong)
     places = world.client.hgetall(world.keys.places)
-    offset = int(places[b"b@host"]) * ROW.itemsize + 119
+    offset = int(places[b"b@host"]) * ROW.itemsize + ROW.fields["holds"][1]
     world.client.setrange(world.keys.board, offset, b"0" * 16)
     fleet, whole = looked(world)
     assert not whole
     assert (fleet.workers[1].health, [a.source for a in fleet.set_aside]) == ("degraded", ["holds of b@host"])
+
+
+def test_an_older_worker_is_seen_and_costs_the_board_until_it_is_gone(world: RedisWorld) -> None:
+    older = struct.pack("<BHIQd11d", 1, 1, 0, 7, 5.0, 0.25, *[0.0] * 10)
+    world.client.hset(world.keys.beats, "b@host", older)
+    # Its rows are shorter, so they lie across those of others.
+    place = int(world.client.hget(world.keys.places, "b@host"))
+    world.client.setrange(world.keys.board, place * 151, older)
+    for _ in range(2):
+        fleet, whole = looked(world)
+        assert whole
+        assert fleet.workers[1].reading == Reading(cpu=0.25)
+        assert (fleet.workers[1].health, fleet.set_aside) == ("ok", ())
+    # What it leaves behind may end in half a row.
+    world.client.append(world.keys.board, b"\0" * 7)
+    for name in ("a@host", "b@host", "c@host"):
+        world.report(worker(name, reading=Reading(io=0.5)))
+    assert looked(world)[1]
+    fleet, whole = looked(world)
+    assert not whole
+    assert [w.reading.io for w in fleet.workers] == [0.5, 0.5, 0.5]

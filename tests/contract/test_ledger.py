@@ -377,6 +377,18 @@ def test_a_ledger_of_a_newer_version_is_left_alone(path: Path, caplog: pytest.Lo
     assert "a newer celery-balancer wrote it" in caplog.text
 
 
+def test_a_ledger_of_the_version_before_keeps_its_rows_and_gets_the_new_column(path: Path) -> None:
+    sample = {"timestamp": 1.0, "worker": "w", "cpu": 0.5}
+    assert DuckDBLedger(str(path)).record({"worker_samples": [sample]})
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("ALTER TABLE worker_samples DROP COLUMN io")
+        connection.execute("UPDATE schema_version SET version = 1")
+    assert DuckDBLedger(str(path)).record({"worker_samples": [{**sample, "cpu": 0.25, "io": 0.75}]})
+    assert read(str(path), "SELECT cpu, io FROM worker_samples ORDER BY cpu DESC") == [
+        {"cpu": 0.5, "io": None}, {"cpu": 0.25, "io": 0.75}]
+    assert read(str(path), "SELECT version FROM schema_version") == [{"version": 2}]
+
+
 def test_readers_in_other_threads_and_the_writer_get_along(path: Path) -> None:
     ledger = DuckDBLedger(str(path))
     assert ledger.record(notes("0"))

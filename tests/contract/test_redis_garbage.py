@@ -58,8 +58,8 @@ def test_random_bytes_in_every_table(world: RedisWorld) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason", "health"),
     [
-        (b"\x01\x02\x03", "3 bytes, not a beat of 111", "degraded"),
-        (b"\x63" + bytes(110), "version 99 is newer than 1", "degraded"),
+        (b"\x01\x02\x03", "3 bytes, not a beat of 119", "degraded"),
+        (b"\x63" + bytes(110), "version 99 is newer than 2", "degraded"),
         (
             beat.pack(Reading(cpu=math.nan, power_w=-5.0), busy=1, loop_ticks=0, at=0.0),
             "numbers that cannot be",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import fields, replace
 
 import numpy as np
@@ -27,6 +28,13 @@ def packed(reading: Reading, **numbers: float) -> bytes:
     )
 
 
+def older(**values: float) -> bytes:
+    """A beat of version 1, which ends before I/O."""
+    present = sum(1 << beat.FIELDS.index(name) for name in values)
+    numbers = (values.get(name, 0.0) for name in beat.FIELDS[:11])
+    return struct.pack("<BHIQd11d", 1, present, 3, 7, 5.0, *numbers)
+
+
 @given(st.lists(st.tuples(READINGS, st.integers(0, beat_rows.BUSY_LIMIT), st.integers(0, 2**63)), max_size=5))
 def test_what_is_packed_comes_back(beats: list[tuple[Reading, int, int]]) -> None:
     raws = [beat.pack(r, busy=busy, loop_ticks=ticks, at=1.5) for r, busy, ticks in beats]
@@ -42,7 +50,7 @@ def test_random_bytes_never_raise_and_never_pass_as_broken_numbers(raws: list[by
     rows, faults = beat_rows.unpack_many([*raws, packed(Reading(cpu=0.5), busy=1)])
     assert len(rows) == len(raws) + 1
     assert len(raws) not in faults
-    assert all(i in faults for i, raw in enumerate(raws) if len(raw) != beat_rows.DTYPE.itemsize)
+    assert all(i in faults for i, raw in enumerate(raws) if len(raw) not in (111, beat_rows.DTYPE.itemsize))
     for reading in beat_rows.readings(rows):
         for name in beat.FIELDS:
             value = getattr(reading, name)
@@ -99,15 +107,18 @@ def test_a_cold_room_is_real() -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"", "0 bytes, not a beat of 111"),
-        (b"\x01" * 110, "110 bytes, not a beat of 111"),
-        (packed(Reading()) + b"x", "112 bytes, not a beat of 111"),
-        (b"\x63" + packed(Reading())[1:], "version 99 is newer than 1"),
-        (b"\x02longer than we know" * 20, "version 2 is newer than 1"),
-        (b"\x00" + packed(Reading())[1:], "111 bytes, not a beat of 111"),
+        (b"", "0 bytes, not a beat of 119"),
+        (b"\x01" * 110, "110 bytes, not a beat of 119"),
+        (packed(Reading()) + b"x", "120 bytes, not a beat of 119"),
+        (b"\x63" + packed(Reading())[1:], "version 99 is newer than 2"),
+        (b"\x03longer than we know" * 20, "version 3 is newer than 2"),
+        (b"\x00" + packed(Reading())[1:], "119 bytes, not a beat of 119"),
         (packed(Reading(), busy=2_000_000), "no numbers of ours"),
         (beat.pack(Reading(), busy=0, loop_ticks=0, at=math.nan), "no numbers of ours"),
-        (b"\x01\xff\xff" + packed(Reading())[3:], "no numbers of ours"),
+        (older(cpu=0.5)[:-1], "110 bytes, not a beat of 119"),
+        (older(cpu=0.5).ljust(119, b"\0"), "119 bytes, not a beat of 119"),
+        (b"\x01\x00\x08" + older()[3:], "no numbers of ours"),
+        (b"\x02\xff\xff" + packed(Reading())[3:], "no numbers of ours"),
     ],
 )
 def test_an_unreadable_beat_says_why_and_stands_as_nothing(raw: bytes, reason: str) -> None:
@@ -117,6 +128,14 @@ def test_an_unreadable_beat_says_why_and_stands_as_nothing(raw: bytes, reason: s
     assert rows["busy"][1] == 0
 
 
+def test_a_beat_of_an_older_worker_lacks_what_is_new_and_is_read() -> None:
+    old = {"cpu": 0.5, "pressure": 0.0, "gpu_memory_free_bytes": 8.0}
+    rows, faults = beat_rows.unpack_many([older(**old), packed(Reading(io=0.25)), older()])
+    assert faults == {}
+    assert beat_rows.readings(rows) == [Reading(**old), Reading(io=0.25), Reading()]
+    assert rows["busy"].tolist() == [3, 0, 3]
+
+
 def test_no_beats_are_no_rows() -> None:
     rows, faults = beat_rows.unpack_many([])
     assert (rows.shape, rows.dtype, faults) == ((0,), beat_rows.DTYPE, {})
@@ -124,7 +143,7 @@ def test_no_beats_are_no_rows() -> None:
 
 def test_the_layout_is_little_endian_and_fixed() -> None:
     raw = packed(Reading(cpu=0.5), busy=258)
-    assert raw[:1] == b"\x01"
+    assert raw[:1] == b"\x02"
     assert raw[1:3] == b"\x01\x00"
     assert raw[3:7] == b"\x02\x01\x00\x00"
     assert np.frombuffer(raw[23:31], "<f8")[0] == 0.5

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.decide.load import is_over, is_under, known_dimensions, system_load, utilisation, utilisations
-from balancer.model import Reading
+from balancer.model import Fleet, Reading
 from tests.unit.fleets import fleet, held, worker
 
 
@@ -19,6 +19,13 @@ def test_a_worker_is_as_loaded_as_its_fullest_dimension() -> None:
     assert utilisation(full_gpu_memory) == 0.99
     assert is_over(full_gpu_memory, 0.85)
     assert not is_under(full_gpu_memory, 0.2)
+
+
+def test_waiting_for_disks_is_a_dimension_of_its_own_and_unmeasured_it_is_none() -> None:
+    for value, over, under in ((0.95, True, False), (0.1, False, True), (None, False, True)):
+        one = replace(worker("cpu"), reading=Reading(cpu=0.1, io=value))
+        assert (is_over(one, 0.85), is_under(one, 0.2)) == (over, under)
+        assert utilisations(Fleet(at=0.0, workers=(one,)))["cpu-0"] == utilisation(one)
 
 
 def test_under_only_when_every_known_dimension_is() -> None:

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.errors import HardwareError
-from probes.base import as_number, least, most, read_number, share, visible
+from probes.base import as_number, least, most, read_number, share, stalled, visible
 from probes.quantity import parse_bytes
 
 UUIDS = ["GPU-aa11", "GPU-bb22", "GPU-bb33"]
+
+
+def test_pressure_is_the_share_of_time_in_which_some_task_waited() -> None:
+    text = "some avg10=12.50 avg60=3.00 avg300=1.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+    assert stalled(text) == 0.125
+    assert stalled("some avg10=x\n") is None
+    assert stalled("full avg10=1.0\n") is None
+    assert stalled(None) is None
 
 
 @pytest.mark.parametrize(

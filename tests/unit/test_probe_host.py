@@ -9,7 +9,7 @@ import pytest
 
 from balancer.model import Hardware
 from probes import rapl
-from probes.host import HostProbe, cpu_model, cpu_pressure, hottest_package, rate
+from probes.host import HostProbe, busiest, cpu_model, hottest_package, rate
 
 Sensor = namedtuple("Sensor", ["label", "current"])
 CPU = Hardware(kind="cpu")
@@ -38,14 +38,6 @@ def test_a_rate_needs_two_samples(
     before: float | None, now: float | None, elapsed: float, expected: float | None
 ) -> None:
     assert rate(before, now, elapsed) == expected
-
-
-def test_pressure_is_the_share_of_time_in_which_some_task_waited() -> None:
-    text = "some avg10=12.50 avg60=3.00 avg300=1.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
-    assert cpu_pressure(text) == 0.125
-    assert cpu_pressure("some avg10=x\n") is None
-    assert cpu_pressure("full avg10=1.0\n") is None
-    assert cpu_pressure(None) is None
 
 
 def test_the_hottest_package_counts_and_no_other_chip() -> None:
@@ -136,6 +128,29 @@ def test_a_cgroup_limit_bounds_memory_and_cpu(tmp_path: Path) -> None:
     assert reading.memory >= 0.75
     assert reading.cpu == 1.0
     assert reading.pressure is None
+
+
+def test_waiting_for_disks_is_that_of_the_innermost_group_that_tells_it(tmp_path: Path) -> None:
+    mount, text = tmp_path / "sys/fs/cgroup", "some avg10={} avg60=0.00 avg300=0.00 total=1\n"
+    (mount / "outer/own").mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/pressure").mkdir()
+    (tmp_path / "proc/self/cgroup").write_text("0::/outer/own\n")
+    (mount / "cgroup.controllers").write_text("cpu io")
+    probe = HostProbe(tmp_path)
+    for place, value in (("proc/pressure/io", 80.0), ("sys/fs/cgroup/outer/io.pressure", 40.0),
+                         ("sys/fs/cgroup/outer/own/io.pressure", 12.5)):
+        (tmp_path / place).write_text(text.format(value))
+        assert probe.read(CPU).io == value / 100
+    (mount / "outer/own/io.pressure").write_text("garbage")
+    assert HostProbe(tmp_path).read(CPU).io is None
+
+
+def test_without_pressure_the_busiest_disk_tells_how_busy_disks_are() -> None:
+    before, now = {"sda": 1.0, "sdb": 5.0, "gone": 3.0}, {"sda": 1.5, "sdb": 5.25, "new": 9.0}
+    assert busiest(before, now, 2.0) == 0.25
+    assert busiest({}, now, 2.0) is None
+    assert busiest(before, {"sda": 9.0}, 2.0) is None
 
 
 def test_the_first_sample_of_this_machine_has_no_rates_and_all_samples_stay_in_range() -> None:

@@ -21,7 +21,7 @@ for i = 3, #ARGV, 3 do
       local place = redis.call('HGET', KEYS[6], name)
       if place then
         redis.call('HDEL', KEYS[6], name)
-        redis.call('SETRANGE', KEYS[5], tonumber(place) * 151, string.rep('\0', 151))
+        redis.call('SETRANGE', KEYS[5], tonumber(place) * 159, string.rep('\0', 159))
         redis.call('LPUSH', KEYS[7], place)
       end
     end

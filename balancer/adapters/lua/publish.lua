@@ -23,15 +23,15 @@ if not place then
   redis.call('HSET', KEYS[10], ARGV[1], place)
 end
 if type(place) ~= 'table' then
-  local row = tonumber(place) * 151
-  local told = (#ARGV[3] == 111 and ARGV[3] or string.rep('\0', 111)) .. struct.pack('<d', now)
+  local row = tonumber(place) * 159
+  local told = (#ARGV[3] == 119 and ARGV[3] or string.rep('\0', 119)) .. struct.pack('<d', now)
   local holds = ARGV[5] ~= '' and string.sub(redis.sha1hex(ARGV[5]), 1, 16) or ''
   local described = ARGV[4] ~= '' and string.sub(redis.sha1hex(ARGV[4]), 1, 16) or ''
   if holds ~= '' then
     redis.pcall('SETRANGE', KEYS[9], row, told .. holds .. described)
   else
     redis.pcall('SETRANGE', KEYS[9], row, told)
-    if described ~= '' then redis.pcall('SETRANGE', KEYS[9], row + 135, described) end
+    if described ~= '' then redis.pcall('SETRANGE', KEYS[9], row + 143, described) end
   end
 end
 for i = 9, #ARGV do

@@ -1,4 +1,4 @@
--- The ledger's tables, version 1. Every statement may run again on a ledger that has them.
+-- The ledger's tables, version 2. Every statement may run again on a ledger that has them.
 -- Times are UTC. Ratios are 0–1; other quantities end in their unit. Unknown is NULL, never 0.
 -- A table's COMMENT may name its key ("key: a, b"): a row with the same key replaces
 -- the one written before. Rows of the other tables are only ever added.
@@ -43,8 +43,11 @@ CREATE TABLE IF NOT EXISTS worker_samples (
     network_bytes_per_s DOUBLE,
     temperature_celsius DOUBLE,
     power_w DOUBLE,
-    reported_at TIMESTAMP
+    reported_at TIMESTAMP,
+    io DOUBLE
 );
+-- Version 1 had no `io`.
+ALTER TABLE worker_samples ADD COLUMN IF NOT EXISTS io DOUBLE;
 
 -- What each tick found, chose and refused. `kind` is imbalance, move, refused, set_aside or note;
 -- `cost` (0–10) and `benefit` (0 and more) are on the seed's scale, `parts` holds their factors.
