@@ -76,7 +76,10 @@ def look_when_due(app: Celery, connection: Connection, heartbeat_ttl_s: float) -
     keys, client = connection.keys, connection.client
     if not client.set(keys.recovering("strangers"), "1", nx=True, ex=LOOK_EVERY_S):
         return None
-    active: dict[str, Any] = app.control.inspect(timeout=ANSWER_S).active_queues() or {}
+    # A connection of its own, not one of the app's pool: a process forked meanwhile closes its copies of the
+    # pool's connections, for which kombu reads the answer that this look waits for, and may wait for ever.
+    with app.connection_for_write() as own:
+        active: dict[str, Any] = app.control.inspect(timeout=ANSWER_S, connection=own).active_queues() or {}
     fleet = described(connection, heartbeat_ttl_s)
     ours = {one.name for one in fleet} | {name.decode() for name in client.hkeys(keys.workers)}
     found = Look(at=time.time(), strangers=strangers_among(active, ours, _queues(fleet)))

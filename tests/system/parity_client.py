@@ -20,7 +20,7 @@ from tests.system import parity_app
 from tests.system.parity_scenarios import Scenario, scenarios
 
 #: A scenario may take this long (s); then the outcome says for what it waited.
-LIMIT_S = 90
+LIMIT_S = 150
 
 #: Events that come in a fixed order: a retry is received, told and sent by three processes.
 ORDERED = (

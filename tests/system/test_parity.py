@@ -24,7 +24,7 @@ from tests.system.fleet import FleetUnderTest, fleet
 from tests.system.parity_scenarios import scenarios
 from tests.system.resilience import broker_url
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def run(under_test: FleetUnderTest, way: Way, logs: Path, ledger: str) -> Any:
             **environment,
         },
         capture_output=True,
-        timeout=200,
+        timeout=260,
         check=False,
     )
     assert client.returncode == 0, client.stderr.decode()[-3000:] + under_test.said("worker")

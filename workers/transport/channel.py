@@ -8,6 +8,7 @@ kombu, so it refuses a kombu that it does not know. See docs/transport.md.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from functools import cached_property
@@ -195,7 +196,10 @@ class Atomic:
 
     def close(self) -> None:
         self._closing = True
-        if "popping" in self.__dict__:
+        if "popping" in self.__dict__ and self.popping.process != os.getpid():
+            # The copy that a forked process closes: what is under way on the socket is its parent's.
+            self._in_poll = None
+        elif "popping" in self.__dict__:
             self.popping.close()
             with suppress(*self.connection_errors):
                 self.flush_acks()

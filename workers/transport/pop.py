@@ -8,6 +8,7 @@ time to look again: publishers on the stock transport do not ring.
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import time
@@ -75,6 +76,8 @@ class Popping:
     def __init__(self, channel: Any, fleet: Fleet) -> None:
         self.channel = channel
         self.fleet = fleet
+        #: The process whose connection it is (its id): a fork has but a copy.
+        self.process = os.getpid()
         self.sent: Sent | None = None
         #: The group this consumer is entered in as waiting, "" none.
         self.group = ""
