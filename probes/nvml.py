@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from balancer.model import Hardware, Reading
@@ -18,6 +19,10 @@ from probes.base import ProbeError, share, visible
 
 #: Seconds before a lost card is asked for again: opening NVML costs up to a second while a driver recovers.
 RETRY_S: Final = 10.0
+
+#: Seconds between two looks at a card's count of energy, at least: it is brought up to date some ten times a
+#: second.
+COUNTED_S: Final = 0.5
 
 #: Codes of NVML that mean "there is nothing here": DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND.
 NOTHING_HERE: Final = frozenset({9, 12})
@@ -39,6 +44,7 @@ class NvmlProbe:
         self._clock = clock
         self._library: Any = None
         self._uuids: list[str] = []
+        self._counted: dict[int, tuple[float, float]] = {}
         self._retry_at = 0.0
         self._trouble = ""
 
@@ -65,7 +71,7 @@ class NvmlProbe:
         index = hardware.index or 0
         try:
             nvml = self._opened()
-            return _read(nvml, self._handle(nvml, index))
+            return _read(nvml, self._handle(nvml, index), partial(self._mean_w, index))
         except pynvml.NVMLError as error:
             self._close()
             self._retry_at = self._clock() + RETRY_S
@@ -94,7 +100,18 @@ class NvmlProbe:
             return nvml.nvmlDeviceGetHandleByIndex(int(uuid[1:]))
         return nvml.nvmlDeviceGetHandleByUUID(uuid)
 
+    def _mean_w(self, index: int, counted_mj: float) -> float | None:
+        """Mean power (W) since a device's energy (mJ) was last looked at; `None` where that was never, just
+        now, or before the driver began to count anew."""
+        now = self._clock()
+        at, before_mj = self._counted.setdefault(index, (now, counted_mj))
+        if counted_mj >= before_mj and now - at < COUNTED_S:
+            return None
+        self._counted[index] = now, counted_mj
+        return (counted_mj - before_mj) / 1000 / (now - at) if counted_mj >= before_mj else None
+
     def _close(self) -> None:
+        self._counted.clear()
         library, self._library = self._library, None
         if library is not None:
             try:
@@ -177,15 +194,20 @@ def _describe(nvml: Any, index: int, handle: Any) -> Hardware:
     )
 
 
-def _read(nvml: Any, handle: Any) -> Reading:
+def _read(nvml: Any, handle: Any, mean_w: Callable[[float], float | None]) -> Reading:
     answers = _Answers(nvml)
     card = _card(answers, nvml, handle)
     answers.given = 0
     rates = answers.ask(nvml.nvmlDeviceGetUtilizationRates, handle)
     memory = answers.ask(nvml.nvmlDeviceGetMemoryInfo, handle)
-    # A slice is as hot as its card; the card's power is not the slice's.
+    # A slice is as hot as its card; the card's power is not the slice's. Energy that the card counted between
+    # two looks is measured over all of that time, its power only at this moment.
     celsius = answers.ask(nvml.nvmlDeviceGetTemperature, card or handle, nvml.NVML_TEMPERATURE_GPU)
-    milliwatts = answers.ask(nvml.nvmlDeviceGetPowerUsage, handle) if card is None else None
+    counted_mj = answers.ask(nvml.nvmlDeviceGetTotalEnergyConsumption, handle) if card is None else None
+    watts = mean_w(counted_mj) if counted_mj is not None else None
+    if watts is None and card is None:
+        milliwatts = answers.ask(nvml.nvmlDeviceGetPowerUsage, handle)
+        watts = milliwatts / 1000 if milliwatts is not None else None
     if not answers.given and answers.refusal is not None:
         raise answers.refusal
     return Reading(
@@ -193,7 +215,7 @@ def _read(nvml: Any, handle: Any) -> Reading:
         gpu_memory=share(memory.used, memory.total) if memory is not None else None,
         gpu_memory_free_bytes=float(memory.free) if memory is not None and memory.total else None,
         temperature_celsius=float(celsius) if celsius is not None else None,
-        power_w=milliwatts / 1000 if milliwatts is not None else None,
+        power_w=watts,
     )
 
 

@@ -1,15 +1,20 @@
 """Energy that the processor packages count themselves (Intel and AMD RAPL, through powercap).
 
 Power is the difference of two counter readings over the time between them. The counters are
-readable for root only on most systems; then power is unknown.
+readable for root only on most systems; then power is unknown. They start again from 0 every few minutes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from probes.base import read_number, read_text
+
+#: More than a package draws (W): a counter that at this power starts again between two readings may have done
+#: so more than once.
+MOST_W: Final = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,8 @@ def power_w(before: dict[str, Energy], now: dict[str, Energy], elapsed_s: float)
         return None
     total_uj = 0.0
     for name, energy in now.items():
+        if energy.wraps_at_uj is not None and elapsed_s * MOST_W * 1e6 >= energy.wraps_at_uj:
+            return None
         used = energy.counted_uj - before[name].counted_uj
         if used < 0:
             if energy.wraps_at_uj is None:

@@ -1,7 +1,10 @@
 /* A stand-in for NVIDIA's libnvidia-ml.so.1, so that the probe is tested on its real ctypes path.
  *
  * Two GPUs. What they answer follows a file named by NVML_STUB_STATE, read at each call, one word:
- *   "ok"        both answer; GPU 1 supports neither power nor utilisation
+ *   "ok"        both answer; GPU 1 supports neither power nor energy nor utilisation;
+ *               GPU 0 counts 200 J more at each look
+ *   "uncounted" GPU 0 supports no energy (before Volta none does)
+ *   "reloaded"  GPU 0 counts energy from 0
  *   "lost"      GPU 0 answers GPU_IS_LOST; its handle is dead until NVML is initialised again
  *   "nodriver"  initialising answers DRIVER_NOT_LOADED
  *   "mismatch"  initialising answers LIB_RM_VERSION_MISMATCH
@@ -208,6 +211,16 @@ int nvmlDeviceGetPowerUsage(device *d, unsigned *milliwatts) {
     if (refused) return refused;
     if (d->index == 1) return NOT_SUPPORTED;
     *milliwatts = 250500;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(device *d, unsigned long long *millijoules) {
+    static unsigned long long counted = 5000000;
+    int refused = check(d);
+    if (refused) return refused;
+    if (d->index == 1 || state_is("uncounted")) return NOT_SUPPORTED;
+    if (state_is("reloaded")) counted = 0;
+    *millijoules = counted += 200000;
     return SUCCESS;
 }
 

@@ -121,6 +121,26 @@ def test_a_reading_that_is_not_supported_is_absent_alone(library: Path, tmp_path
     assert said["second"]["gpu_memory"] == 0.25
 
 
+def test_power_is_the_energy_that_the_card_counted_over_time(library: Path, tmp_path: Path) -> None:
+    script = """
+clock = Clock()
+p = NvmlProbe(clock=clock)
+told = []
+for word, seconds in (("ok", 0), ("ok", 2), ("ok", 0.1), ("ok", 0.9), ("uncounted", 1), ("reloaded", 1),
+                      ("ok", 1), ("lost", 0), ("ok", RETRY_S)):
+    state(word)
+    clock.now += seconds
+    try:
+        told.append(p.read(gpu(0)).power_w)
+    except ProbeError:
+        told.append("lost")
+say(watts=told)
+"""
+    said = answer(library, tmp_path, script)
+    # The moment's where two looks are too close, nothing is counted, or counting began anew.
+    assert said["watts"] == [250.5, 100.0, 250.5, 400.0, 250.5, 250.5, 200.0, "lost", 250.5]
+
+
 def test_a_lost_gpu_is_told_once_absent_and_found_again(library: Path, tmp_path: Path) -> None:
     script = """
 clock = Clock()

@@ -57,7 +57,7 @@ def test_a_sensor_that_is_not_wired_is_not_believed(current: float | None) -> No
     assert hottest_package({}) is None
 
 
-def package(root: Path, zone: str, name: str, energy: str, wraps_at: str = "1000000") -> Path:
+def package(root: Path, zone: str, name: str, energy: str, wraps_at: str = "262143000000") -> Path:
     folder = root / "sys/class/powercap" / zone
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "name").write_text(f"{name}\n")
@@ -80,12 +80,20 @@ def test_power_is_the_energy_of_whole_packages_over_time(tmp_path: Path) -> None
 
 
 def test_a_counter_that_starts_again_is_followed(tmp_path: Path) -> None:
-    package(tmp_path, "intel-rapl:0", "package-0", "900000")
+    package(tmp_path, "intel-rapl:0", "package-0", "262142900000")
     before = rapl.packages(tmp_path)
     package(tmp_path, "intel-rapl:0", "package-0", "400000")
     assert rapl.power_w(before, rapl.packages(tmp_path), 1.0) == pytest.approx(0.5)
     package(tmp_path, "intel-rapl:0", "package-0", "400000", wraps_at="")
     assert rapl.power_w(before, rapl.packages(tmp_path), 1.0) is None
+
+
+def test_a_counter_that_may_have_started_again_more_than_once_says_nothing(tmp_path: Path) -> None:
+    package(tmp_path, "intel-rapl:0", "package-0", "100000")
+    before = rapl.packages(tmp_path)
+    package(tmp_path, "intel-rapl:0", "package-0", "20000100000")
+    assert rapl.power_w(before, rapl.packages(tmp_path), 200.0) == pytest.approx(100.0)
+    assert rapl.power_w(before, rapl.packages(tmp_path), 263.0) is None
 
 
 def test_an_unreadable_counter_makes_power_unknown(tmp_path: Path) -> None:
