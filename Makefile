@@ -25,7 +25,7 @@ TASKS     ?= 4000
 KILLS     ?= 20
 TRANSPORT ?= balanced-redis
 
-.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick bench-scenarios bench-peers bench-forecasts bench-twin bench-cold clean broken
+.PHONY: help demo test lint chaos bench-overhead bench-handover bench-latency bench-tick bench-scenarios bench-peers bench-forecasts bench-twin bench-cold bench-energy clean broken
 
 help:
 	@echo 'make demo    watch a fleet of Celery workers balance itself, disturbed, for about two minutes'
@@ -42,6 +42,7 @@ help:
 	@echo 'make bench-forecasts  what forecasters err on loads of the twin, and what they cost a tick'
 	@echo 'make bench-twin       the twin beside real workers on the same small workload'
 	@echo 'make bench-cold       what it costs to know no run times beforehand, in virtual time'
+	@echo 'make bench-energy     what waiting for frugal hardware saves and costs, beside what nobody can beat'
 	@echo 'make clean   remove what these commands made, the environment too'
 	@echo 'make help    this list; variables: PYTHON=python3.12, ARGS="…"'
 
@@ -86,6 +87,9 @@ bench-twin: $(VENV)/.dev
 
 bench-cold: $(VENV)/.dev
 	@$(PY) -m tests.bench.cold $(ARGS)
+
+bench-energy: $(VENV)/.dev
+	@$(PY) -m tests.bench.energy $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis demo-out dist build

@@ -1,4 +1,4 @@
-"""What frugality costs and saves at load 0.5, beside what nobody can beat: `python -m tests.bench.energy`.
+"""What frugality costs and saves at load 0.5, beside what nobody can beat: `make bench-energy`.
 
 The scenario `energy` by several slacks of seconds, against `fixed` and against `priced` with no slack. Beside
 each row, the least energy of any schedule with that mean completion: a fluid program in which no task ever
