@@ -17,11 +17,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from balancer.adapters import asides, redis_lanes
 from balancer.adapters.asides import Asides, aside
-from balancer.adapters.documents import read, read_event
-from balancer.adapters.memory_text import memory_text
+from balancer.adapters.documents import read_event
 from balancer.adapters.order_text import OrderWriter
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_lanes import LaneReader, LaneTable
+from balancer.adapters.redis_memory import MemoryKeeper
 from balancer.adapters.redis_queues import Backlog, Heads, QueueWatch
 from balancer.adapters.redis_workers import FORGET_AFTER, Reports, Roster, WorkerRegister
 from balancer.errors import StoreError
@@ -30,9 +30,6 @@ from balancer.routing import PREFIX
 
 #: A queue something was routed to is looked at for this long after (s), and while it is not empty.
 ROUTED_S: Final = 3_600.0
-
-#: Characters kept of a memory document that cannot be read.
-MEMORY_DETAIL: Final = 65_536
 
 _CURSOR: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
@@ -47,6 +44,7 @@ class RedisFleetStore:
         self._lanes = LaneReader()
         self._queues = QueueWatch()
         self._asides = Asides()
+        self._memory = MemoryKeeper(connection)
         #: Set aside outside a look (events, memory, orders); the next look reports it.
         self._since: list[SetAside] = []
 
@@ -208,27 +206,14 @@ class RedisFleetStore:
 
     def load_memory(self) -> Mapping[str, Any] | None:
         """The last document; one that cannot be read is copied to the asides and removed."""
-        client, keys = self._connection.client, self._connection.keys
         with _answering("load the memory"):
-            try:
-                raw, since = client.hmget(keys.memory, "document", "since")
-                kept = None if raw is None else read(raw, "memory")
-                return kept if since is None else {**(kept or {}), "since": read(since, "memory since")}
-            except ResponseError as error:
-                raw, reason = None, f"of another type: {error}"
-            except StoreError as error:
-                reason = str(error)
-            self._set_aside([aside("memory", reason, raw or b"", MEMORY_DETAIL)])
-            self._connection.script("drop_memory")([keys.memory], [raw or b""])
-        return None
+            return self._memory.load(self._set_aside)
 
     def save_memory(self, document: Mapping[str, Any], fence: int, *, since: bool = False) -> bool:
         """Keep `document` under `fence`, with `since` beside the whole one, until that is written anew;
         `False` when another has taken the lease since, whether or not it has written yet."""
-        text, field = memory_text(document), "since" if since else "document"
-        keys, save = self._connection.keys, self._connection.script("save_memory")
         with _answering("save the memory"):
-            return bool(save([keys.memory, keys.lease_fence], [text, fence, field]))
+            return (self._memory.save_since if since else self._memory.save)(document, fence)
 
     def _set_aside(self, found: Sequence[SetAside]) -> None:
         asides.push(self._connection.client, self._connection.keys, found, self._now())

@@ -12,10 +12,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balancer.decide.document import decode, encode
 from balancer.decide.estimate import Estimate, Estimates
-from balancer.decide.packed import pack, unpack
+from balancer.decide.kept import kept
+from balancer.decide.packed import pack, pack_names, unpack, unpack_names
 from balancer.decide.ran import ran
 from balancer.errors import StoreError
 
@@ -40,13 +42,20 @@ def _pairs_document(estimates: Estimates) -> dict[str, Any]:
 
 
 def _workers_document(estimates: Estimates) -> dict[str, Any]:
-    names = list(estimates.worker_speed)
-    of_each = [estimates.worker_class.get(name, "") for name in names]
-    classes = list(dict.fromkeys(of_each))
-    place = {name: i for i, name in enumerate(classes)}
-    return {"names": names, "classes": classes,
-            "class": pack(np.array(list(map(place.__getitem__, of_each)), dtype=np.intp), "<i4"),
+    names = tuple(estimates.worker_speed)
+    classes, of_each = _classes(names, estimates.worker_class)
+    return {"names": pack_names(names), "classes": list(classes), "class": pack(of_each, "<i4"),
             "speed": pack(np.array(list(estimates.worker_speed.values()), dtype=np.float64))}
+
+
+@kept
+def _classes(names: tuple[str, ...],
+             known: Mapping[str, str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """The classes of these workers and the place of each one's; that changes only as workers come."""
+    of_each = [known.get(name, "") for name in names]
+    classes = tuple(dict.fromkeys(of_each))
+    place = {name: i for i, name in enumerate(classes)}
+    return classes, np.array(list(map(place.__getitem__, of_each)), dtype=np.intp)
 
 
 def from_document(document: Mapping[str, Any]) -> Estimates:
@@ -88,7 +97,8 @@ def _record(row: Any, place: int) -> tuple[tuple[str, str], Estimate]:
 
 def _workers(document: Any) -> tuple[dict[str, float], dict[str, str]]:
     where = "estimates.workers"
-    names, classes = _names(document, "names", where), _names(document, "classes", where)
+    classes = _names(document, "classes", where)
+    names = unpack_names(document.get("names"), f"{where}.names")
     place = _places(document, "class", where, len(names), len(classes))
     speeds = _numbers(document, "speed", where, len(names), "<f8")
     return (dict(zip(names, speeds, strict=True)),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
+import numpy as np
+
 from balancer.decide import forecast, learned_document
 from balancer.decide.detect import Alarm
 from balancer.decide.document import decode, encode
@@ -18,7 +20,7 @@ from balancer.decide.energy import Draw
 from balancer.decide.estimate import Estimates
 from balancer.decide.forecast import Foresight
 from balancer.decide.history import MoveHistory
-from balancer.decide.packed import pack, unpack
+from balancer.decide.packed import pack, pack_names, unpack, unpack_names
 from balancer.decide.rest import Need
 from balancer.decide.series import Series
 from balancer.decide.thresholds import initial
@@ -27,7 +29,7 @@ from balancer.model import HARDWARE_PROFILES, HardwareProfile, SystemLoad, Thres
 from balancer.settings import Settings
 
 #: Version of the document that this code writes and the newest that it reads.
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,8 @@ def to_document(memory: Memory) -> dict[str, Any]:
     loads = Series.of(memory.worker_loads, len(memory.loads))
     document: dict[str, Any] = encode(
         replace(memory, worker_loads={}, estimates=Estimates(), foresight=Foresight()))
-    document["worker_loads"] = {"names": list(loads.names), "values": pack(loads.table)}
+    document["worker_loads"] = {
+        "names": pack_names(loads.names), "values": [pack(column) for column in loads.columns]}
     document["foresight"] = forecast.to_document(memory.foresight, loads.names)
     document["estimates"] = learned_document.to_document(memory.estimates)
     return {"version": VERSION, **document}
@@ -94,15 +97,22 @@ def from_document(document: Mapping[str, Any]) -> Memory:
 
 
 def _series(value: Any, length: int) -> Mapping[str, tuple[float | None, ...]]:
-    """The workers' loads; as lists by name, too, as they were written before."""
+    """The workers' loads, a column for each record; in one text and as lists by name, too, as they were
+    written before."""
     where = "memory.worker_loads"
-    if not isinstance(value, Mapping) or not isinstance(value.get("values"), str):
+    if not isinstance(value, Mapping) or set(value) != {"names", "values"}:
         found: Mapping[str, tuple[float | None, ...]] = decode(
             Mapping[str, tuple[float | None, ...]], value, where)
         return found
-    names: tuple[str, ...] = decode(tuple[str, ...], value.get("names"), f"{where}.names")
-    table = unpack(value["values"], (len(names), length), f"{where}.values")
-    return Series(names, table)
+    names = unpack_names(value["names"], f"{where}.names")
+    texts = value["values"]
+    if isinstance(texts, str):
+        return Series(names, unpack(texts, (len(names), length), f"{where}.values"))
+    if not isinstance(texts, list) or len(texts) != length:
+        raise StoreError(f"{where}.values: a list of {length} columns was expected")
+    columns = [unpack(text, (len(names),), f"{where}.values[{i}]") for i, text in enumerate(texts)]
+    table = np.array(columns, dtype=np.float64).reshape(length, len(names)).T
+    return Series(names, table, columns)
 
 
 def _estimates(value: Any) -> Estimates:

@@ -18,13 +18,18 @@ Floats = NDArray[np.float64]
 
 
 class Series(Mapping[str, tuple[float | None, ...]]):
-    """Values by subject; `table` (subjects, times) holds NaN where a subject was not seen. Never changed."""
+    """Values by subject; `table` (subjects, times) holds NaN where a subject was not seen. Never changed.
 
-    __slots__ = ("_place", "names", "table")
+    `columns` (subjects,) are those of the table by time, the same arrays as long as the subjects stay: what
+    is written of them (`packed`) is then made once.
+    """
 
-    def __init__(self, names: Sequence[str], table: Floats) -> None:
+    __slots__ = ("_columns", "_place", "names", "table")
+
+    def __init__(self, names: Sequence[str], table: Floats, columns: Sequence[Floats] | None = None) -> None:
         self.names = tuple(names)
         self.table = table
+        self._columns = columns
         self._place: dict[str, int] | None = None
 
     @classmethod
@@ -35,17 +40,25 @@ class Series(Mapping[str, tuple[float | None, ...]]):
         table = np.array(list(values.values()), dtype=np.float64).reshape(len(values), length)
         return cls(tuple(values), table)
 
+    @property
+    def columns(self) -> Sequence[Floats]:
+        """The table's columns, each an array of its own."""
+        if self._columns is None:
+            self._columns = tuple(column.copy() for column in self.table.T)
+        return self._columns
+
     def at(self, places: Sequence[int]) -> Series:
         """The values at `places`, of the subjects that were seen then."""
-        return _ever_seen(self.names, self._columns(places))
+        return _ever_seen(self.names, self._table(places))
 
     def then(self, places: Sequence[int], latest: Mapping[str, float]) -> Series:
         """The values at `places` and after them `latest`, of the subjects that were seen then."""
         loads = Utilisations.of(latest)
         if loads.names == self.names:
-            return _ever_seen(self.names, _longer(self._columns(places), loads.shares))
+            columns = [*(self.columns[place] for place in places), loads.shares]
+            return _ever_seen(self.names, _longer(self._table(places), loads.shares), columns)
         column = np.array([loads.get(name, np.nan) for name in self.names], dtype=np.float64)
-        names, table = self.names, _longer(self._columns(places), column)
+        names, table = self.names, _longer(self._table(places), column)
         if np.isfinite(column).sum() < len(loads):
             new = tuple(name for name in loads if name not in self)
             fresh = np.full((len(new), table.shape[1]), np.nan)
@@ -53,7 +66,7 @@ class Series(Mapping[str, tuple[float | None, ...]]):
             names, table = (*names, *new), np.concatenate([table, fresh])
         return _ever_seen(names, table)
 
-    def _columns(self, places: Sequence[int]) -> Floats:
+    def _table(self, places: Sequence[int]) -> Floats:
         """The values at `places`; most often those are a run of neighbours, and nothing is copied."""
         if places and places[-1] - places[0] == len(places) - 1:
             return self.table[:, places[0]:places[-1] + 1]
@@ -92,14 +105,10 @@ def _longer(table: Floats, column: Floats) -> Floats:
     return longer
 
 
-def _ever_seen(names: Sequence[str], table: Floats) -> Series:
+def _ever_seen(names: Sequence[str], table: Floats, columns: Sequence[Floats] | None = None) -> Series:
     seen = np.isfinite(table[:, -1]) if table.shape[1] else np.zeros(len(table), dtype=np.bool_)
     if not seen.all():
         seen[~seen] = np.isfinite(table[~seen]).any(axis=1)
-    return _of(seen, names, table)
-
-
-def _of(chosen: NDArray[np.bool_], names: Sequence[str], table: Floats) -> Series:
-    if chosen.all():
-        return Series(names, table)
-    return Series(list(compress(names, chosen.tolist())), table[chosen])
+    if seen.all():
+        return Series(names, table, columns)
+    return Series(list(compress(names, seen.tolist())), table[seen])

@@ -17,7 +17,9 @@ from balancer.decide.forecast import Batch, Foresight
 from balancer.decide.foreseen import METHODS, SYSTEM
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
 from balancer.decide.memory import Memory, fresh, from_document, to_document
+from balancer.decide.packed import pack
 from balancer.decide.seasons import Seasons
+from balancer.decide.series import Series
 from balancer.decide.tracks import Tracks
 from balancer.errors import StoreError
 from balancer.model import HARDWARE_PROFILES, SystemLoad, Thresholds
@@ -87,7 +89,7 @@ def memories(draw: st.DrawFn) -> Memory:
 @given(memories())
 def test_there_and_back(memory: Memory) -> None:
     document = json.loads(json.dumps(to_document(memory), allow_nan=False))
-    assert document["version"] == 2
+    assert document["version"] == 3
     assert from_document(document) == memory
 
 
@@ -111,7 +113,7 @@ def full() -> dict[str, Any]:
 
 BROKEN: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("no version", lambda d: d.pop("version"), "no version"),
-    ("newer", lambda d: d.update(version=3), "version 3 is newer than 2"),
+    ("newer", lambda d: d.update(version=4), "version 4 is newer than 3"),
     ("strange version", lambda d: d.update(version="1"), "no version"),
     ("zero version", lambda d: d.update(version=0), "no version"),
     ("unknown field", lambda d: d.update(colour="red"), "unknown field 'colour'"),
@@ -121,6 +123,10 @@ BROKEN: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("NaN", lambda d: d["loads"][0].update(average=float("nan")), "a finite number"),
     ("true for a number", lambda d: d["loads"][0].update(average=True), "a finite number"),
     ("missing field", lambda d: d["loads"][0].pop("at"), "'at' is missing"),
+    ("a column too few", lambda d: d["worker_loads"].update(values=[]), "a list of 1 columns"),
+    ("half a column", lambda d: d["worker_loads"].update(values=[""]), r"worker_loads.values\[0\]"),
+    ("names of nobody", lambda d: d["worker_loads"].update(names="[1]"), "names: a list of names"),
+    ("no names", lambda d: d["worker_loads"].update(names="["), "worker_loads.names: "),
     ("ragged", lambda d: d.update(worker_loads={"w": [0.5, 0.5]}), "2 values for 1 records"),
     ("fraction of a count", lambda d: d["alarm"].update(bad=1.5), "a whole number"),
     ("unknown kind", lambda d: d["profiles"]["cpu"].update(kind="abacus"), "one of cpu, cuda"),
@@ -147,6 +153,17 @@ def test_what_is_broken_is_refused_with_its_place(
     spoil(document)
     with pytest.raises(StoreError, match=reason):
         from_document(document)
+
+
+def test_the_second_versions_columns_are_read() -> None:
+    document = full()
+    memory = from_document(document)
+    loads = Series.of(memory.worker_loads, len(memory.loads))
+    document |= {"version": 2, "worker_loads": {"names": list(loads.names), "values": pack(loads.table)}}
+    workers = document["estimates"]["workers"]
+    workers["names"] = json.loads(workers["names"])
+    assert loads.names
+    assert from_document(document) == memory
 
 
 def test_the_first_versions_forecasts_are_made_anew() -> None:

@@ -4,4 +4,7 @@
 -- Returns 1 when it was removed, else 0
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return redis.call('DEL', KEYS[1]) end
 if (redis.call('HGET', KEYS[1], 'document') or '') ~= ARGV[1] then return 0 end
-return redis.call('HDEL', KEYS[1], 'document', 'since')
+local fence = redis.call('HGET', KEYS[1], 'fence')
+redis.call('DEL', KEYS[1])
+if fence then redis.call('HSET', KEYS[1], 'fence', fence) end
+return 1
