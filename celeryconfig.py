@@ -55,6 +55,9 @@ broker_connection_retry_on_startup = True
 # balancer_prediction_window = 3
 # balancer_enable_predictive_balancing = True
 
+#: Shares of the slots while several groups of tasks wait (docs/order.md, Groups of tasks). Empty: off.
+# balancer_group_weights = {"research": 3, "nightly": 1}
+
 # --- Moving tasks -------------------------------------------------------------------------------
 
 # balancer_enable_task_migration = True

@@ -126,6 +126,13 @@ def as_hints(option: str, value: Any) -> dict[str, dict[str, float]]:
     }
 
 
+def as_weights(option: str, value: Any) -> dict[str, float]:
+    """{group of tasks: its weight}, each above 0."""
+    return {
+        name: _positive(f"{option}[{name!r}]", weight) for name, weight in as_mapping(option, value).items()
+    }
+
+
 def as_tasks(option: str, value: Any) -> dict[str, dict[str, Any]]:
     """{task name: {what the task needs}}, with sizes in bytes and lists as tuples."""
     tasks: dict[str, dict[str, Any]] = {}
@@ -181,6 +188,7 @@ TASK_OPTIONS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "affinity": as_names,
     "priority": _priority,
     "profile": _text_or_callable,
+    "group": _text_or_callable,
     "size": _size,
     "checkpoints": as_bool,
     "restartable": as_bool,

@@ -7,7 +7,7 @@ Each field's metadata says what `celery balancer options` and the table in the d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,6 +21,7 @@ from balancer.option_values import (
     as_number,
     as_tasks,
     as_text,
+    as_weights,
     near,
 )
 
@@ -35,6 +36,11 @@ PREEMPT: Final = ("restartable", "always", "never")
 
 #: Least distance of the two thresholds (utilization): closer, every worker is over or under.
 LEAST_SEPARATION: Final = 0.05
+
+#: How the options that are mappings are read.
+_MAPPINGS: Final[Mapping[str, Callable[[str, Any], Mapping[str, Any]]]] = {
+    "tasks": as_tasks, "hints": as_hints, "group_weights": as_weights,
+}
 
 _IMPORT_PATH: Final = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 _NAMESPACE: Final = re.compile(r"^[A-Za-z0-9_.:-]+$")
@@ -142,6 +148,9 @@ class Settings:
     hardware: str = option("auto", "What a worker runs on when --hardware is not given")
     tasks: Mapping[str, Any] = option(
         {}, "What tasks need, by task name, for tasks whose code one cannot touch")
+    group_weights: Mapping[str, Any] = option(
+        {}, "Shares of the slots that groups of tasks have while several wait, {group: weight}; a group that "
+        "is not named has 1; empty: off")
     hints: Mapping[str, Any] = option(
         {}, "Expected seconds for size 1, {profile: {hardware class or kind: seconds}}")
 
@@ -249,7 +258,7 @@ def _value(f: Field[Any], value: Any) -> Any:
         read = as_integer if kind == "int" else as_number
         return read(where, value, low=f.metadata["low"], high=f.metadata["high"], unit=f.metadata["unit"])
     if kind == "Mapping":
-        return MappingProxyType({"tasks": as_tasks, "hints": as_hints}.get(f.name, as_mapping)(where, value))
+        return MappingProxyType(_MAPPINGS.get(f.name, as_mapping)(where, value))
     text = as_text(where, value)
     if (choices := f.metadata["choices"]) and text not in choices:
         raise SettingError(f"{where} = {value!r}: must be one of {', '.join(choices)}{near(text, choices)}")

@@ -139,6 +139,7 @@ def statistics(standing: Standing, settings: Settings, strategy: Strategy, decis
                holder: str | None) -> dict[str, Any]:
     """The seed's metrics JSON of this moment, and beside it totals, the lease and the fleet."""
     history, fleet = standing.state.memory.history, standing.fleet
+    account = standing.state.memory.account
     stats: dict[str, Any] = {"worker_count": 0, "active_migrations": len(standing.in_flight)}
     if fleet is not None and decision is not None:
         rows = ledger_rows.tick_rows(decision, fleet, standing.state.migrations, settings,
@@ -153,6 +154,7 @@ def statistics(standing: Standing, settings: Settings, strategy: Strategy, decis
         "at": fleet.at if fleet else None,
         "classes": list(fleet.classes) if fleet else [],
         "waiting": sum(lane.waiting for lane in fleet.lanes) if fleet else 0,
+        "groups": {name: round(by, 1) for name, by in account.ahead_s.items()} if account else {},
         "totals": {
             "initiated": history.initiated,
             "successful": history.successful,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from balancer.decide import memory as memories
 from balancer.decide.document import decode, encode
+from balancer.decide.fairness import Account
 from balancer.decide.history import MoveHistory
 from balancer.decide.memory import Memory
 from balancer.errors import StoreError
@@ -50,13 +51,15 @@ def to_document(state: State) -> dict[str, Any]:
 
 
 def since_document(state: State) -> dict[str, Any]:
-    """What must not be lost between two whole documents: moves, and how far events were heard. What was
-    learned from these events can be learned again."""
+    """What must not be lost between two whole documents: moves, what groups of tasks had, and how far events
+    were heard. What was learned from these events can be learned again."""
+    account = state.memory.account
     return {
         "version": VERSION,
         "cursor": state.memory.cursor,
         "history": encode(state.memory.history),
         "migrations": migration_documents(state.migrations),
+        **({} if account is None else {"account": encode(account)}),
     }
 
 
@@ -85,7 +88,9 @@ def _after(state: State, since: Any) -> State:
     _check_version(since)
     history: MoveHistory = decode(MoveHistory, since.get("history"), "since.history")
     cursor: str = decode(str, since.get("cursor"), "since.cursor")
-    return State(memory=replace(state.memory, history=history), migrations=_migrations(since), cursor=cursor)
+    account: Account | None = decode(Account | None, since.get("account"), "since.account")
+    memory = replace(state.memory, history=history, account=account)
+    return State(memory=memory, migrations=_migrations(since), cursor=cursor)
 
 
 def _check_version(document: Mapping[str, Any]) -> None:

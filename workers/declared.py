@@ -23,6 +23,7 @@ DECLARATIONS: Final = (
     "affinity",
     "priority",
     "profile",
+    "group",
     "size",
     "checkpoints",
     "restartable",
@@ -80,12 +81,19 @@ def may_be_repeated(task: Any, settings: Settings) -> bool:
     return bool(said) or saves_checkpoints(task, settings)
 
 
-def profile_name(declared: Mapping[str, Any], task: str, args: Any, kwargs: Any, chosen: str | None) -> str:
-    """The profile of one call: what the caller chose, else the task's, else the task's name."""
-    if chosen:
-        return str(chosen)
-    given = declared.get("profile")
-    return str(given(*(args or ()), **(kwargs or {})) if callable(given) else given or task)
+def profile_name(declared: Mapping[str, Any], task: str, args: Any, kwargs: Any, chosen: str | None,
+                 group: str = "") -> str:
+    """The profile of one call: what the caller chose, else the task's, else the task's name; each group's
+    tasks are a profile of their own, as a profile is one lane."""
+    given = chosen or declared.get("profile")
+    name = str(given(*(args or ()), **(kwargs or {})) if callable(given) else given or task)
+    return name if not group or name.endswith(f"@{group}") else f"{name}@{group}"
+
+
+def group_of(declared: Mapping[str, Any], args: Any, kwargs: Any, chosen: str | None) -> str:
+    """Whose task one call is: what the caller chose, else the task's group, else ""."""
+    given = chosen or declared.get("group")
+    return str((given(*(args or ()), **(kwargs or {})) if callable(given) else given) or "")
 
 
 def size_of(declared: Mapping[str, Any], args: Any, kwargs: Any, chosen: float | None) -> float:
@@ -97,9 +105,13 @@ def size_of(declared: Mapping[str, Any], args: Any, kwargs: Any, chosen: float |
     return value if 0 < value < float("inf") else 1.0
 
 
-def profile_of(declared: Mapping[str, Any], task: str, profile: str, settings: Settings) -> TaskProfile:
-    """The record of a profile from what is declared. Raises `SettingError` naming what is wrong."""
-    hints = {**(declared.get("expected_s") or {}), **settings.hints.get(profile, {})}
+def profile_of(declared: Mapping[str, Any], task: str, profile: str, settings: Settings,
+               group: str = "") -> TaskProfile:
+    """The record of a profile from what is declared; hints for the profile without its group count, too.
+    Raises `SettingError` naming what is wrong."""
+    plain = profile.removesuffix(f"@{group}") if group else profile
+    told = {**settings.hints.get(plain, {}), **settings.hints.get(profile, {})}
+    hints = {**(declared.get("expected_s") or {}), **told}
     return TaskProfile(
         name=profile,
         task=task,
@@ -114,4 +126,5 @@ def profile_of(declared: Mapping[str, Any], task: str, profile: str, settings: S
         checkpoints=bool(declared.get("checkpoints", False)),
         restartable=bool(declared.get("restartable", False)),
         expected_s={str(k): float(v) for k, v in hints.items()},
+        group=group,
     )

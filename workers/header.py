@@ -14,10 +14,11 @@ from typing import Any, TypeGuard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The header as read. `profile` is "" when it names none, `size` 1 when it says none; `claim` is
-    the token of a claim that this worker took with the delivery, never the publisher's."""
+    """The header as read. `profile` and `group` are "" when it names none, `size` 1 when it says none;
+    `claim` is the token of a claim that this worker took with the delivery, never the publisher's."""
 
     profile: str = ""
+    group: str = ""
     size: float = 1.0
     epoch: int = 0
     claim: str = ""
@@ -28,8 +29,10 @@ def read_header(raw: Any) -> Header:
     if not isinstance(raw, Mapping):
         return Header()
     profile, size, epoch, claim = raw.get("profile"), raw.get("size"), raw.get("epoch"), raw.get("claim")
+    group = raw.get("group")
     return Header(
         profile=profile if isinstance(profile, str) else "",
+        group=group if isinstance(group, str) else "",
         size=float(size) if _is_number(size) and 0 < size < float("inf") else 1.0,
         epoch=int(epoch) if _is_number(epoch) and 0 <= epoch < 10**6 else 0,
         claim=claim if isinstance(claim, str) else "",

@@ -16,5 +16,5 @@ def home_of(app: Any, request: Any) -> str:
     came = str((request.delivery_info or {}).get("routing_key") or "")
     if not is_direct_queue(came):
         return came
-    profile = read_header(request.request_dict.get("balancer")).profile
-    return app.balancer_router.lane_again(request.task, profile or request.name) or ""
+    header = read_header(request.request_dict.get("balancer"))
+    return app.balancer_router.lane_again(request.task, header.profile or request.name, header.group) or ""

@@ -21,7 +21,7 @@ from balancer.adapters.redis_connection import Connection, connect, load_script
 from balancer.model import TaskProfile
 from balancer.routing import lane_queue
 from balancer.settings import Settings
-from workers.declared import declarations, profile_name, profile_of, size_of
+from workers.declared import declarations, group_of, profile_name, profile_of, size_of
 
 logger = get_logger(__name__)
 
@@ -71,7 +71,7 @@ class LaneTable:
         if self._connection is None:
             self._connection = connect(self.app, namespace=self.settings.namespace)
         keys, now = self._connection.keys, time.time()
-        shared = replace(profile, name=profile.task)
+        shared = replace(profile, name=profile.task, group="")
         shared_digest = digest_of(shared)
         script = load_script(self._connection.client, "register_lane")
         answer = script(
@@ -114,22 +114,27 @@ class LaneRouter:
         try:
             declared = declarations(task or self.app.tasks.get(name), self.settings, name)
             chosen = (options.get("headers") or {}).get("balancer") or {}
-            profile = profile_name(declared, name, args, kwargs, chosen.get("profile"))
-            queue = plain_queue(self.lane(declared, name, profile))
+            group = self.group(declared, args, kwargs, chosen.get("group"))
+            profile = profile_name(declared, name, args, kwargs, chosen.get("profile"), group)
+            queue = plain_queue(self.lane(declared, name, profile, group))
             priority = declared.get("priority")
             return {"queue": queue} if priority is None else {"queue": queue, "priority": int(priority)}
         except Exception:
             logger.exception("task %s goes the way plain Celery would send it: no lane could be found", name)
             return None
 
-    def lane(self, declared: Mapping[str, Any], name: str, profile: str) -> str:
+    def lane(self, declared: Mapping[str, Any], name: str, profile: str, group: str = "") -> str:
         """The queue of a profile's lane, which is in the table from now on. Raises what Redis raises."""
-        return self.lanes.enter(profile_of(declared, name, profile, self.settings))
+        return self.lanes.enter(profile_of(declared, name, profile, self.settings, group))
 
-    def lane_again(self, task: Any, profile: str) -> str | None:
+    def group(self, declared: Mapping[str, Any], args: Any, kwargs: Any, chosen: str | None) -> str:
+        """Whose task one call is; "" where fairness between groups is not asked for."""
+        return group_of(declared, args, kwargs, chosen) if self.settings.group_weights else ""
+
+    def lane_again(self, task: Any, profile: str, group: str = "") -> str | None:
         """The lane of a task that comes back under its id; `None` where that cannot be found out."""
         try:
-            return self.lane(declarations(task, self.settings, task.name), task.name, profile)
+            return self.lane(declarations(task, self.settings, task.name), task.name, profile, group)
         except Exception:
             logger.exception("task %s goes back where it came from: no lane could be found", task.name)
             return None
@@ -146,10 +151,12 @@ class LaneRouter:
         declared = declarations(self.app.tasks.get(name), self.settings, name)
         chosen = headers.get("balancer") or {}
         args, kwargs = (body[0], body[1]) if isinstance(body, tuple | list) and len(body) > 1 else ((), {})
+        group = self.group(declared, args, kwargs, chosen.get("group"))
         headers["balancer"] = {
             "at": round(time.time(), 3),
             "v": 1,
-            "profile": profile_name(declared, name, args, kwargs, chosen.get("profile")),
+            "profile": profile_name(declared, name, args, kwargs, chosen.get("profile"), group),
+            **({"group": group} if group else {}),
             "size": size_of(declared, args, kwargs, chosen.get("size")),
             "epoch": int(chosen.get("epoch", 0)),
         }

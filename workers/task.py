@@ -95,6 +95,7 @@ class BalancedMixin:
     memory: ClassVar[Any] = None
     affinity: ClassVar[Any] = None
     profile: ClassVar[Any] = None
+    group: ClassVar[Any] = None
     size: ClassVar[Any] = None
     checkpoints: ClassVar[bool | None] = None
     restartable: ClassVar[bool | None] = None
@@ -201,8 +202,8 @@ class BalancedMixin:
         return self.run if getattr(above, "__func__", None) is Task.__call__ else above
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """As `Task.apply_async`; `profile=` and `size=` say what this one call is."""
-        said = {key: options.pop(key) for key in ("profile", "size") if options.get(key) is not None}
+        """As `Task.apply_async`; `profile=`, `group=` and `size=` say what this one call is."""
+        said = {key: options.pop(key) for key in ("profile", "group", "size") if options.get(key) is not None}
         if said:
             headers = dict(options.get("headers") or {})
             options["headers"] = {**headers, "balancer": {**(headers.get("balancer") or {}), **said}}
@@ -251,8 +252,8 @@ class BalancedMixin:
         came = (context.delivery_info or {}).get("routing_key") or ""
         router = getattr(self.app, "balancer_router", None)
         if queue is None and router is not None and is_ours(came):
-            profile = read_header(getattr(context, "balancer", None)).profile
-            queue = router.lane_again(self, profile or self.name)
+            header = read_header(getattr(context, "balancer", None))
+            queue = router.lane_again(self, header.profile or self.name, header.group)
         return super().signature_from_request(request, args, kwargs, queue, **options)  # type: ignore[misc]
 
     def checkpoint(self, state: Any, *, share: float | None = None) -> None:

@@ -56,11 +56,12 @@ class LaneEntry:
     restartable: bool = False
     expected_s: typing.Mapping[str, float] = dataclasses.field(default_factory=dict)
     used_at: float | None = None
+    group: str = ""
 
     def task_profile(self) -> TaskProfile:
         return TaskProfile(name=self.profile, task=self.task, needs=self.needs, priority=self.priority,
                            checkpoints=self.checkpoints, restartable=self.restartable,
-                           expected_s=self.expected_s)
+                           expected_s=self.expected_s, group=self.group)
 
 
 def write(value: Any, what: str) -> str:

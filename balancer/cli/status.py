@@ -61,9 +61,11 @@ def status_document(app: Any) -> Document:
         "imbalance": decision.imbalance.kind if decision.imbalance else None,
         "totals": stats["totals"],
         "power": stats.get("power", {}),
+        "groups": stats["groups"],
         "workers": [_worker(w) for w in sorted(fleet.workers, key=lambda w: w.name)],
-        "lanes": [{"queue": lane.queue, "profile": lane.profile.name, "waiting": lane.waiting,
-                   "oldest_s": lane.oldest_s, "due_s": lane.due_s, "mean_size": lane.mean_size,
+        "lanes": [{"queue": lane.queue, "profile": lane.profile.name, "group": lane.profile.group,
+                   "waiting": lane.waiting, "oldest_s": lane.oldest_s, "due_s": lane.due_s,
+                   "mean_size": lane.mean_size,
                    "nobody_can": nobody_can(fleet.workers, lane.profile.needs) if lane.waiting else None}
                   for lane in fleet.lanes],
         "queues": {queue: waiting for queue, waiting in fleet.queues.items() if waiting},
@@ -158,6 +160,9 @@ def _headlines(document: Document) -> list[str]:
     if bounds:
         lines.insert(3, f"thresholds {bounds['low']:.2f} – {bounds['high']:.2f}"
                         f" (set: {bounds['initial_low']:.2f} – {bounds['initial_high']:.2f})")
+    if ahead := {name: by for name, by in document.get("groups", {}).items() if by > 0}:
+        told = (f"{escape(name) or 'without a group'} {by:.0f} s" for name, by in ahead.items())
+        lines.append(f"groups that had more than their share go after the others: {', '.join(told)} ahead")
     if memory := document.get("gpu_memory"):
         used = 1 - memory["free_bytes"] / memory["total_bytes"]
         lost = memory["unusable_bytes"] / memory["total_bytes"]

@@ -14,6 +14,7 @@ from typing import Final
 
 from balancer.decide import detect, energy, forecast, plan, rest, thresholds
 from balancer.decide.columns import Columns, columns
+from balancer.decide.fairness import accounted
 from balancer.decide.forecast import Foresight, Records
 from balancer.decide.foreseen import SYSTEM, confident
 from balancer.decide.load import system_load, utilisations
@@ -95,6 +96,7 @@ def price(
     """One order for each hardware class, and their prices remembered. `seen` are the fleet's columns where
     they are made already."""
     seen = seen or columns(fleet, memory.estimates)
+    memory = replace(memory, account=accounted(memory.account, seen, fleet, settings))
     orders = strategy.orders(replace(situation(memory, fleet, settings), columns=seen))
     prices = {order.hardware_class: order.price for order in orders}
     return replace(memory, prices=MappingProxyType(prices)), orders
@@ -199,6 +201,7 @@ def situation(
         prices=memory.prices,
         power=memory.power,
         needs=memory.needs,
+        ahead_s=memory.account.ahead_s if memory.account else {},
         imbalance=imbalance,
         forecasts=forecasts,
         foreseen=confident(forecasts) if imbalance and imbalance.kind == "predicted" else {},

@@ -217,8 +217,8 @@ def seconds(estimates: Estimates, profile: TaskProfile, hardware: Hardware, sett
     What ran, with a hint as so many runs; else the hint; else the profile's runs and hints elsewhere by
     the classes' relative speeds; else what a task of the fleet takes, by the hardware's weight.
     """
-    name, hardware_class = profile.name, hardware.hardware_class
-    learned = estimates.pairs.get((name, hardware_class))
+    hardware_class = hardware.hardware_class
+    learned = estimates.pairs.get((profile.learned_as, hardware_class))
     hint = hinted_s(profile, hardware_class, settings)
     if hint is not None:
         weight = 1.0 if learned is None else _hint_weight(learned.count)
@@ -238,7 +238,7 @@ def row_seconds(estimates: Estimates, profile: TaskProfile, hardware: Sequence[H
         return [seconds(estimates, profile, h, settings, profiles) for h in hardware]
     answer, typical = [], None
     for one in hardware:
-        learned = estimates.pairs.get((profile.name, one.hardware_class))
+        learned = estimates.pairs.get((profile.learned_as, one.hardware_class))
         if learned is not None:
             value = learned.seconds
         else:
@@ -287,7 +287,7 @@ def _elsewhere(estimates: Estimates, profile: TaskProfile, settings: Settings,
     """Seconds of a profile at speed 1, from its runs and hints on other classes; else of any task."""
     logs, weights = [], []
     for known in estimates.class_speed:
-        run = estimates.pairs.get((profile.name, known))
+        run = estimates.pairs.get((profile.learned_as, known))
         if run is not None:
             logs.append(math.log(run.seconds * estimates.class_speed[known]))
             weights.append(float(min(run.count, MEAN_RUNS)))

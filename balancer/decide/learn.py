@@ -36,6 +36,9 @@ def learn(memory: Memory, events: Sequence[Event], fleet: Fleet, settings: Setti
     if power is not memory.power or needs is not memory.needs:
         memory = replace(memory, power=power, needs=needs)
     runs = [event for event in events if isinstance(event, RunFinished)]
+    shared = {p.name: p.learned_as for lane in fleet.lanes if (p := lane.profile).group}
+    if shared:
+        runs = [replace(run, profile=shared.get(run.profile, run.profile)) for run in runs]
     if not runs:
         return memory
     estimates = learn_runs(memory.estimates, runs, settings)

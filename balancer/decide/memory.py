@@ -18,6 +18,7 @@ from balancer.decide.detect import Alarm
 from balancer.decide.document import decode, encode
 from balancer.decide.energy import Draw
 from balancer.decide.estimate import Estimates
+from balancer.decide.fairness import Account
 from balancer.decide.forecast import Foresight
 from balancer.decide.history import MoveHistory
 from balancer.decide.packed import pack, pack_names, unpack, unpack_names
@@ -39,8 +40,8 @@ class Memory:
     `loads` are the records of the performance window, oldest first; `worker_loads` holds, by worker,
     the utilisations (0–1) at the same times, `None` where the worker was not seen. `foresight` are the
     forecasts that are not due and how good earlier ones were. `prices`, `power` and `needs` are by
-    hardware class, `profiles` by kind of hardware; `asleep` are the nodes that may sleep. `cursor` is the
-    last event that was learned.
+    hardware class, `profiles` by kind of hardware; `asleep` are the nodes that may sleep. `account` is
+    what groups of tasks were given, where fairness is asked for. `cursor` is the last event that was learned.
     """
 
     thresholds: Thresholds | None = None
@@ -53,6 +54,7 @@ class Memory:
     power: Mapping[str, Draw] = field(default_factory=lambda: MappingProxyType({}))
     needs: Mapping[str, Need] = field(default_factory=lambda: MappingProxyType({}))
     asleep: tuple[str, ...] = ()
+    account: Account | None = None
     profiles: Mapping[str, HardwareProfile] = field(default_factory=lambda: HARDWARE_PROFILES)
     history: MoveHistory = field(default_factory=MoveHistory)
     cursor: str = ""

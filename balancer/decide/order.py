@@ -20,6 +20,7 @@ from balancer.decide.deadlines import pressing
 from balancer.decide.doubt import doubts
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.energy import lateness, power_of, slack_s
+from balancer.decide.fairness import PATIENT, favours
 from balancer.decide.heat import eagerness
 from balancer.decide.occupancy import occupancy, usual
 from balancer.decide.prices import Prices, solve
@@ -114,9 +115,9 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     """One order for each class that is there: its lanes by v/(π·p), largest first, in groups of ties.
 
     Lanes whose deadlines press go first on the class that meets them, then those that starve on the class
-    that serves them best; lanes that the guard refuses now are in no group, but stay in `offers`, as a worker
-    judges again at every pop. Without
-    `enable_hardware_specific_strategies` every class serves all it can run, by age, unguarded.
+    that serves them best. Lanes of a group of tasks that had more than its share count for less (`fairness`).
+    Lanes that the guard refuses now are in no group, but stay in `offers`, as a worker judges again at every
+    pop. Without `enable_hardware_specific_strategies` every class serves all it can run, by age, unguarded.
     """
     settings, known = situation.settings, durations(situation)
     state = market(situation, known)
@@ -126,14 +127,18 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     backlog = {lane.queue: max(0, lane.waiting) for lane in state.lanes}
     committed_s = float(state.prices.price @ np.array([each.committed_s for each in state.slots]))
     urgent, left = pressing(state, settings.price_interval), forsaken(state, situation)
-    first = _first(state, urgent, starving(state, situation))
+    favour = favours(situation.fleet, situation.ahead_s)
+    first = _first(state, urgent, {row: h for row, h in starving(state, situation).items()
+                                   if favour is None or favour[row] > PATIENT})
     backlog_s = sum(n * values[queue] for queue, n in backlog.items())
     eager = eagerness(known.seen, settings)
     eager = eager * willingness(known.seen, situation.needs, situation.fleet.at, settings)
     speeds, made = _speeds(known.seen, eager), []
-    shelf, mix = _shelf(state, backlog, left, urgent), () if plain else usual(situation.fleet, known.seen)
+    shelf = replace(_shelf(state, backlog, left, urgent), favour=favour)
+    mix = () if plain else usual(situation.fleet, known.seen)
+    ties = 1.0 if plain and favour is None else settings.tie_ratio
     for h, name in enumerate(state.classes):
-        rows, offers = _offers(state, h, shelf, 0.0 if plain else settings.backlog_weight)
+        rows, offers = _offers(state, h, shelf, None if plain else settings.backlog_weight)
         order = Order(
             hardware_class=name, at=situation.fleet.at, offers=offers,
             values=values, price=float(state.prices.price[h]),
@@ -141,7 +146,6 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
             speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
             usual=mix,
         )
-        ties = 1.0 if plain else settings.tie_ratio
         groups = _groups(order, offers, shelf.waiting[rows], first.get(h, ()), ties)
         made.append(replace(order, groups=groups))
     return tuple(made)
@@ -150,13 +154,15 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
     """What all classes' offers share of each lane (lanes,): its queue and that one's place by name, what
-    waits, which lanes are `alone`, forsaken, and the class that is to meet each one's deadline (-1: none)."""
+    waits, which lanes are `alone`, forsaken, the class that is to meet each one's deadline (-1: none), and
+    what each counts for by its group (`None`: all alike)."""
 
     queues: NDArray[np.object_]
     rank: NDArray[np.intp]
     waiting: Array
     alone: NDArray[np.bool_]
     meets: NDArray[np.intp]
+    favour: Array | None = None
 
 
 def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str],
@@ -174,18 +180,20 @@ def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str],
     )
 
 
-def _offers(state: Market, h: int, shelf: Shelf, weight: float) -> tuple[NDArray[np.intp], Offers]:
+def _offers(state: Market, h: int, shelf: Shelf, weight: float | None) -> tuple[NDArray[np.intp], Offers]:
     """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane, and one whose
     deadline this class is to meet, is offered without a better one. With `weight` 1 the order goes by backlog
-    over seconds instead of by price."""
+    over seconds instead of by price; with `None` by whose turn it is alone."""
     p, price = state.seconds[:, h] / state.turn[:, h], float(state.prices.price[h])
     rows = np.flatnonzero(np.isfinite(p))
     own, best = state.cautious[rows, h], state.best[rows]
     cost = price * p[rows] * state.taken[rows, h]
     ratio = np.minimum(1.0, state.prices.value[rows] / cost) if price > 0 else best / own
-    if weight > 0 and shelf.waiting.any():
+    if weight and shelf.waiting.any():
         pressure = _pressure(shelf.waiting[rows], p[rows] * state.taken[rows, h])
         ratio = ratio ** (1 - weight) * pressure ** weight
+    if shelf.favour is not None:
+        ratio = shelf.favour[rows] * (1.0 if weight is None else ratio)
     ranked_ = np.lexsort((shelf.rank[rows], -ratio))
     rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
     others, soonest = state.frugal_best[rows, h], state.frugal_s[rows, h]

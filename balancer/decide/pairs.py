@@ -70,7 +70,7 @@ def pairs_of(known: Mapping[tuple[str, str], Estimate], profiles: tuple[TaskProf
              classes: tuple[str, ...]) -> Pairs:
     """The estimates of pairs as columns, for lanes of these `profiles` and a fleet of these `classes`."""
     row: dict[str, int] = {}
-    lane = [row.setdefault(each.name, len(row)) for each in profiles]
+    lane = [row.setdefault(each.learned_as, len(row)) for each in profiles]
     with_lane, column, columns = len(row), {name: i for i, name in enumerate(classes)}, ran(known)
     profile, place = _renumbered(columns.profiles, row), _renumbered(columns.classes, column)
     profile, place = profile[columns.profile], place[columns.place]

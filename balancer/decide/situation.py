@@ -33,10 +33,11 @@ from balancer.settings import Settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """Everything known when a strategy is asked. `prices` are the last prices, `power` what workers told of
-    theirs and `needs` the slots that were in use lately, all by hardware class, `in_flight` the moves that
-    have not ended, `profiles` the hardware profiles by kind. `orders` are those that the strategy made this
-    turn, once it has; `foreseen` the values of `forecasts` by subject where the imbalance is a foreseen one;
-    `columns` the fleet's and `pairs` those of the estimates, where they are made already."""
+    theirs and `needs` the slots that were in use lately, all by hardware class, `ahead_s` by how much each
+    group of tasks had more than its share (`fairness`), `in_flight` the moves that have not ended, `profiles`
+    the hardware profiles by kind. `orders` are those that the strategy made this turn, once it has;
+    `foreseen` the values of `forecasts` by subject where the imbalance is a foreseen one; `columns` the
+    fleet's and `pairs` those of the estimates, where they are made already."""
 
     fleet: Fleet
     settings: Settings
@@ -47,6 +48,7 @@ class Situation:
     prices: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     power: Mapping[str, Draw] = field(default_factory=lambda: MappingProxyType({}))
     needs: Mapping[str, Need] = field(default_factory=lambda: MappingProxyType({}))
+    ahead_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     imbalance: Imbalance | None = None
     forecasts: Sequence[Forecast] = ()
     foreseen: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

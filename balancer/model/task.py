@@ -38,7 +38,7 @@ class TaskProfile:
     """A class of tasks that run alike.
 
     `expected_s` maps a hardware class or kind to the author's hint of seconds for size 1;
-    it is believed until runs say otherwise.
+    it is believed until runs say otherwise. `group` is whose tasks they are, for fairness between groups.
     """
 
     name: str
@@ -48,6 +48,12 @@ class TaskProfile:
     checkpoints: bool = False
     restartable: bool = False
     expected_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    group: str = ""
+
+    @property
+    def learned_as(self) -> str:
+        """The name under which its run times are learned: the same work of several groups runs alike."""
+        return self.name.removesuffix(f"@{self.group}") if self.group else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

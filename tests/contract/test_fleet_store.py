@@ -97,11 +97,12 @@ def test_a_worker_long_silent_is_forgotten(world: World) -> None:
 
 def test_lanes_show_their_profile_backlog_and_sizes(world: World) -> None:
     world.lane(LANE, TRAIN)
-    world.lane(lane_queue("idle"), TaskProfile(name="idle", task="proj.idle"))
+    world.lane(lane_queue("idle"), TaskProfile(name="idle", task="proj.idle", group="gold"))
     for task_id, size in (("a", 1.0), ("b", 3.0), ("c", 5.0)):
         world.put(queued(task_id, size=size))
     idle, train = world.store.observe().lanes
     assert train.profile == TRAIN
+    assert idle.profile.group == "gold"
     assert (train.queue, train.waiting, train.mean_size) == (LANE, 3, 3.0)
     assert train.oldest_s is not None
     assert train.oldest_s >= 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 import pytest
 import redis
@@ -19,8 +20,11 @@ from balancer.adapters.redis_store import RedisFleetStore
 from balancer.errors import StoreError
 from balancer.model import Reading, TaskProfile
 from balancer.routing import lane_queue
+from balancer.settings import Settings
 from tests.contract.messages import raw_message
 from tests.contract.worlds import TTL_S, RedisWorld, move, worker
+from workers.header import read_header
+from workers.publish import LaneRouter
 
 LANE = lane_queue("train")
 TRAIN = TaskProfile(name="train", task="proj.train")
@@ -49,6 +53,47 @@ def test_a_message_of_celery_itself_is_read(world: RedisWorld, redis_url: str) -
     assert (task.task_id, task.profile, task.size, task.priority) == (sent.id, "train", 3.5, 4)
     assert fleet.lanes[0].oldest_s == pytest.approx(fleet.at - 1764000000.0)
     assert fleet.set_aside == ()
+
+
+def train() -> None:
+    """The body of a task that nobody runs here."""
+
+
+def published(redis_url: str, settings: Settings, **header: str) -> tuple[str, dict[str, object]]:
+    """A message of `proj.train`, as a publisher with these settings sends it: its lane and its header."""
+    app = Celery("t", broker=redis_url, set_as_current=False)
+    router = LaneRouter(app, settings)
+    route = router("proj.train", (), {}, {"headers": {"balancer": header}})
+    assert route is not None
+    headers: dict[str, Any] = {"task": "proj.train", "balancer": header}
+    router.mark(headers, ((), {}, {}))
+    app.send_task("proj.train", queue=route["queue"], headers={"balancer": headers["balancer"]})
+    told = read_header(headers["balancer"])
+    task = app.task(train, name="proj.train", shared=False)
+    assert router.lane_again(task, told.profile, told.group) == route["queue"].name
+    app.close()
+    return route["queue"].name, dict(headers["balancer"])
+
+
+@pytest.mark.parametrize(("asked", "group"), [({}, "gold"), ({"group": "plain"}, "plain")])
+def test_a_groups_task_has_its_own_lane_and_says_whose_it_is(
+    world: RedisWorld, redis_url: str, asked: dict[str, str], group: str
+) -> None:
+    tasks = {"proj.train": {"profile": "train", "group": "gold"}}
+    queue, header = published(redis_url, Settings(tasks=tasks, group_weights={"gold": 3.0}), **asked)
+    assert (header["group"], header["profile"]) == (group, f"train@{group}")
+    seen = world.store.observe()
+    waiting = {lane.queue: lane for lane in seen.lanes}[queue]
+    assert (waiting.waiting, waiting.profile.group, waiting.profile.learned_as) == (1, group, "train")
+    assert [task.profile for task in seen.queued] == [f"train@{group}"]
+
+
+def test_groups_count_for_nothing_where_they_have_no_weights(world: RedisWorld, redis_url: str) -> None:
+    settings = Settings(tasks={"proj.train": {"profile": "train", "group": "gold"}})
+    queue, header = published(redis_url, settings, group="plain")
+    assert queue == LANE
+    assert "group" not in header
+    assert [lane.profile.group for lane in world.store.observe().lanes] == [""]
 
 
 def test_a_head_without_a_time_is_as_old_as_since_it_was_first_seen(world: RedisWorld) -> None:

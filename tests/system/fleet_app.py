@@ -33,6 +33,7 @@ app.conf.update(
     balancer_heartbeat_ttl=4,
     balancer_heartbeat_interval=0.5,
     balancer_db_path="",
+    balancer_group_weights={"gold": 3.0},
     balancer_tasks={"tests.outside": {"hardware": ("cpu",), "profile": "outside"}},
 )
 install(app)

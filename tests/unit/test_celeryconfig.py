@@ -28,7 +28,8 @@ def test_what_it_shows_commented_out_exists_and_is_the_default_where_it_is_a_num
     }
     assert len(values) > 18
     read, default = settings.from_sources(values, {}, {}), settings.Settings()
-    changed = {"balancer_visibility_timeout", "balancer_dry_run", "balancer_tasks", "balancer_hints"}
+    changed = {"balancer_visibility_timeout", "balancer_dry_run", "balancer_tasks", "balancer_hints",
+               "balancer_group_weights"}
     for name in values.keys() - changed:
         field = name.removeprefix("balancer_")
         assert getattr(read, field) == getattr(default, field), name

@@ -62,6 +62,12 @@ def test_the_power_of_a_class_is_told_with_where_it_comes_from() -> None:
     assert "draws" not in drawn(status(power={"cpu": power["cpu"]}))
 
 
+def test_groups_that_are_ahead_are_told() -> None:
+    said = " ".join(drawn(status(groups={"gold": 0.0, "night": 12.4, "": 3.0})).split())
+    assert "go after the others: night 12 s, without a group 3 s ahead" in said
+    assert "groups" not in drawn(status(groups={"gold": 0.0}))
+
+
 def test_a_fleet_fits_eighty_columns_and_leaves_out_what_nobody_reports() -> None:
     said = drawn(status(workers=[worker(f"V100-{n}@emulated") for n in range(3)]))
     assert "V100-2@emulated  cuda-K80 (emulated)  1/1" in said

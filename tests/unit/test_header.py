@@ -18,6 +18,8 @@ ANYTHING = st.recursive(
 
 def test_a_whole_header_is_read() -> None:
     assert read_header({"profile": "p", "size": 2.5, "epoch": 3}) == Header(profile="p", size=2.5, epoch=3)
+    assert read_header({"profile": "p@g", "group": "g"}) == Header(profile="p@g", group="g")
+    assert read_header({"group": 7}) == Header()
 
 
 @pytest.mark.parametrize(

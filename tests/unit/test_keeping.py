@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from balancer import standing, state
+from balancer.decide.fairness import Account
 from balancer.decide.situation import Situation
 from balancer.errors import StoreError
 from balancer.loop import AdaptiveLoadBalancer
@@ -100,12 +102,27 @@ def test_what_came_since_alone_says_what_it_says() -> None:
     assert found.memory.loads == ()
 
 
+def test_what_groups_had_is_kept_and_told_between_whole_ticks() -> None:
+    made = rig()
+    balancer = made.add("a")
+    balancer.turn()
+    now, account = balancer.standing, Account(at=1.0, ahead_s={"gold": 2.54, "": 0.0})
+    now = replace(now, state=replace(now.state, memory=replace(now.state.memory, account=account)))
+    found = state.from_document({"since": state.since_document(now.state)}, Settings())
+    assert found.memory.account == account
+    told = standing.statistics(now, Settings(), balancer.strategy, None, None)
+    assert told["groups"] == {"gold": 2.5, "": 0.0}
+    whole = {**state.to_document(now.state), "since": state.since_document(balancer.standing.state)}
+    assert state.from_document(whole, Settings()).memory.account is None
+
+
 @pytest.mark.parametrize(("since", "reason"), [
     ([], "since: an object was expected"),
     ({"version": 9}, "version 9"),
     ({"version": 1, "cursor": "", "migrations": []}, "since.history"),
     ({"version": 1, "history": {}, "migrations": []}, "since.cursor"),
     ({"version": 1, "cursor": "", "history": {}, "migrations": [{}]}, "migrations"),
+    ({"version": 1, "cursor": "", "history": {}, "migrations": [], "account": 7}, "since.account"),
 ])
 def test_what_came_since_is_read_strictly(since: object, reason: str) -> None:
     with pytest.raises(StoreError) as refused:
