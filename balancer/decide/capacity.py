@@ -55,7 +55,7 @@ def class_slots(situation: Situation, known: Durations) -> list[ClassSlots]:
     eager = speed * eagerness(seen, situation.settings)
     eager = eager * willingness(seen, situation.needs, situation.fleet.at, situation.settings)
     quick = (eager[worker] >= SLOW) & ~seen.hot[worker]
-    answer = []
+    times, answer = _by_class(free[quick], place[quick], count), []
     for h, name in enumerate(seen.classes):
         shared = waiting.get(class_queue(name), [])
         work = float(committed[h])
@@ -64,8 +64,15 @@ def class_slots(situation: Situation, known: Durations) -> list[ClassSlots]:
             rates = Rates(situation)
             work += sum(rates.run_s(task, first) for task in shared)
         answer.append(ClassSlots(capacity=float(capacity[h]), committed_s=work,
-                                 free_in=np.sort(free[quick & (place == h)])))
+                                 free_in=np.sort(times[h])))
     return answer
+
+
+def _by_class(times: Floats, place: Places, count: int) -> list[Floats]:
+    """The `times` of each of `count` classes. Places of two bytes are sorted by their digits, many times as
+    fast."""
+    order = np.argsort(place.astype(np.uint16) if count < 1 << 16 else place, kind="stable")
+    return np.split(times[order], np.cumsum(np.bincount(place, minlength=count))[:-1])
 
 
 Waiting = Mapping[str, list[QueuedTask]]

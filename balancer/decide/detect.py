@@ -88,20 +88,20 @@ def _imbalance(
     score = float(loads.shares[above].max() - loads.shares[below].min())
     if score <= least:
         return None
-    ranks = workers.roster.ranks
+    roster = workers.roster
+    labels = roster.labels if loads.names == roster.names else np.array(loads.names, dtype=np.object_)
     return Imbalance(
         kind=kind,
         score=score,
-        overloaded=_ranked(loads, above, -1.0, ranks[places[above]]),
-        underloaded=_ranked(loads, below, 1.0, ranks[places[below]]),
+        overloaded=_ranked(labels, -loads.shares, above, roster.ranks[places[above]]),
+        underloaded=_ranked(labels, loads.shares, below, roster.ranks[places[below]]),
     )
 
 
-def _ranked(loads: Utilisations, places: NDArray[np.intp], sign: float,
+def _ranked(labels: NDArray[np.object_], values: NDArray[np.float64], places: NDArray[np.intp],
             ranks: NDArray[np.intp]) -> tuple[str, ...]:
-    """The names at `places` by sign · value, and by `ranks`, those of the names, where that is the same."""
-    names = loads.names
-    return tuple([names[i] for i in places[np.lexsort((ranks, sign * loads.shares[places]))].tolist()])
+    """The `labels` at `places` by value, and by `ranks`, those of the names, where that is the same."""
+    return tuple(labels[places[np.lexsort((ranks, values[places]))]].tolist())
 
 
 def _places(loads: Utilisations, workers: WorkerTable) -> NDArray[np.intp]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from balancer.decide.class_speed import class_speeds, table_speed
+from balancer.decide.thawed import thawed
 from balancer.model import Hardware, HardwareProfile, RunFinished, TaskProfile, Worker
 from balancer.routing import preference
 from balancer.settings import Settings
@@ -112,8 +113,8 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
     same runs, and a class's typical worker keeps speed 1 (median), so a slow one shows as slow
     instead of making its class look slow. One worker alone is its class: its speed stays 1.
     """
-    pairs, speeds = dict(estimates.pairs), dict(estimates.worker_speed)
-    classes = dict(estimates.worker_class)
+    pairs, speeds = thawed(estimates.pairs), thawed(estimates.worker_speed)
+    classes = thawed(estimates.worker_class)
     members, moved = Counter(classes.values()), False
     touched = set()
     for run in runs:

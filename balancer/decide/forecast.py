@@ -17,6 +17,7 @@ import numpy as np
 from balancer.decide import forecasters, seasons, tracks
 from balancer.decide.columnar import Places
 from balancer.decide.foreseen import METHODS, SYSTEM, Batch, Floats, Foreseen, Judged, Verdicts
+from balancer.decide.kept import kept as remembered
 from balancer.decide.seasons import Seasons
 from balancer.decide.series import Series
 from balancer.decide.tracks import Track, Tracks
@@ -74,7 +75,7 @@ class Records:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (SYSTEM, *self.series.names)
+        return _with_system(self.series.names)
 
     def at(self, places: Sequence[int]) -> Floats:
         """The loads (places, names), NaN where somebody was not seen."""
@@ -91,6 +92,12 @@ class Records:
         count = there.sum(axis=0)
         means: Floats = np.where(there, values, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
         return means
+
+
+@remembered
+def _with_system(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Everybody of whom something is foreseen, the same object as long as these are."""
+    return (SYSTEM, *names)
 
 
 def look_ahead(kept: Foresight, records: Records, settings: Settings) -> tuple[Foresight, Foreseen, Verdicts]:

@@ -10,13 +10,15 @@ from itertools import repeat
 
 import numpy as np
 
-from balancer.decide.columns import fitness
+from balancer.decide.columns import Flags
 from balancer.decide.durations import seen_of
+from balancer.decide.kept import kept
 from balancer.decide.order import admits
 from balancer.decide.pull import drain_s
 from balancer.decide.situation import Situation
-from balancer.model import Fleet, Hardware, Needs, Order, Worker
+from balancer.model import Fleet, Needs, Order, Worker
 from balancer.model.offers import Offers
+from balancer.model.table import Roster
 from balancer.routing import can_run, class_queue, direct_queue, is_direct_queue, strike_reason
 
 
@@ -32,14 +34,14 @@ def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
     idle = {}
     spare = seen.slots - seen.busy - workers.holdings.reserved
     spare = np.where(seen.ok, spare - (shared[seen.place] if shared.size else 0.0), 0.0)
-    work = _wanted(fleet, made) if (spare > 0).any() else {}
+    work = _wanted(fleet, roster, made) if (spare > 0).any() else {}
     arrived = _arrived(situation) if work else {}
     for i in np.flatnonzero(spare > 0).tolist():
         name, device = roster.names[i], roster.unlike[roster.which[i]]
         free = int(spare[i]) - booked[name] - (direct.get(direct_queue(name), 0) if direct else 0)
         if free <= 0 or workers.numbers.at[i] < arrived.get(name, -math.inf):
             continue
-        wants = work[device.hardware_class].by(device, name)
+        wants = work[device.hardware_class].by(int(roster.which[i]), name)
         if not (wants.anything and not seen.hot[i]) and not wants.now(workers[i]):
             idle[name] = free
     return idle
@@ -58,15 +60,24 @@ def _direct(fleet: Fleet) -> dict[str, int]:
     return {queue: n for queue, n in fleet.queues.items() if n and is_direct_queue(queue)}
 
 
-def _wanted(fleet: Fleet, made: Iterable[Order]) -> dict[str, Wanted]:
+def _wanted(fleet: Fleet, roster: Roster, made: Iterable[Order]) -> dict[str, Wanted]:
     """What each class would take, by its order."""
     places: dict[Needs, int] = {}
     needs = {lane.queue: places.setdefault(lane.profile.needs, len(places))
              for lane in fleet.lanes if lane.waiting > 0}
     waiting, unlike = {lane.queue: lane.waiting for lane in fleet.lanes}, tuple(places)
+    fits = _fits(roster, unlike)
     return {order.hardware_class: Wanted(
-        order, unlike, needs, order.backlog_s if order.at == fleet.at else drain_s(order, waiting))
+        order, unlike, needs, fits, order.backlog_s if order.at == fleet.at else drain_s(order, waiting))
         for order in made}
+
+
+@kept
+def _fits(roster: Roster, unlike: tuple[Needs, ...]) -> Flags:
+    """Which of the roster's unlike devices can ever run what has which needs (devices, needs); what asks for
+    a certain worker counts, as that is asked of each."""
+    return np.array([[bool(needs.affinity) or can_run(device, needs) for needs in unlike]
+                     for device in roster.unlike], dtype=np.bool_).reshape(len(roster.unlike), len(unlike))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,29 +96,31 @@ class Wants:
 
 class Wanted:
     """The lanes with work that workers of one class would take from, by its order. `needs` by queue are those
-    of lanes with work, as places in `unlike`."""
+    of lanes with work, as places in `unlike`, and `fits` tells which device can run what has them."""
 
-    def __init__(self, order: Order, unlike: Sequence[Needs], needs: Mapping[str, int],
+    def __init__(self, order: Order, unlike: Sequence[Needs], needs: Mapping[str, int], fits: Flags,
                  drain: float) -> None:
         self._order = order
         self._offers = Offers.of(order.offers)
         self._unlike = unlike
         self._needs = np.fromiter(map(needs.get, self._offers.queues, repeat(-1)), dtype=np.intp,
                                   count=len(self._offers))
+        self._fits = fits
         self._drain_s = drain
-        self._kept: dict[tuple[object, ...], Wants] = {}
+        self._kept: dict[tuple[int, float], Wants] = {}
 
-    def by(self, hardware: Hardware, name: str) -> Wants:
-        """What the worker of this name would take; found once a sort of workers."""
-        speed = self._order.speeds.get(name, 1.0)
-        sort = (*fitness(hardware), speed)
+    def by(self, device: int, name: str) -> Wants:
+        """What the worker of this name, on this one of the unlike devices, would take; found once a sort of
+        workers."""
+        sort = device, self._order.speeds.get(name, 1.0)
         if sort not in self._kept:
-            self._kept[sort] = self._found(hardware, speed)
+            self._kept[sort] = self._found(*sort)
         return self._kept[sort]
 
-    def _found(self, hardware: Hardware, speed: float) -> Wants:
+    def _found(self, device: int, speed: float) -> Wants:
         taken = admits(self._order, self._offers, self._drain_s, speed) & (self._needs >= 0)
-        found = [self._unlike[place] for place in np.unique(self._needs[taken]).tolist()]
-        fit = tuple(n for n in found if n.affinity or can_run(hardware, n))
+        asked = np.zeros(len(self._unlike), dtype=np.bool_)
+        asked[self._needs[taken]] = True
+        fit = tuple([self._unlike[place] for place in np.flatnonzero(asked & self._fits[device]).tolist()])
         easy = any(n.gpu_memory_bytes is None and n.memory_bytes is None and not n.affinity for n in fit)
         return Wants(needs=fit, anything=easy)

@@ -20,6 +20,7 @@ from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate, Estimates
 from balancer.decide.kept import kept
 from balancer.decide.pairs import Pairs
 from balancer.decide.situation import Situation
+from balancer.decide.thawed import thawed
 from balancer.model import Fleet, HardwareProfile
 from balancer.settings import Settings
 
@@ -55,10 +56,11 @@ def _progressed(seen: Columns, known: Pairs, fleet: Fleet, estimates: Estimates,
     runs = found.runs + old
     seconds = np.exp((found.logs + old * np.log(np.append(known.seconds, 1.0)[at])) / runs)
     known = known.but(found.profile, found.place, seconds, runs)
-    pairs = dict(estimates.pairs)
-    for profile, place, each, count in zip(
-            found.profile.tolist(), found.place.tolist(), seconds.tolist(), runs.tolist(), strict=True):
-        pairs[known.profiles[profile], known.classes[place]] = Estimate(seconds=each, count=int(count))
+    young = {
+        (known.profiles[profile], known.classes[place]): Estimate(seconds=each, count=int(count))
+        for profile, place, each, count in zip(
+            found.profile.tolist(), found.place.tolist(), seconds.tolist(), runs.tolist(), strict=True)}
+    pairs = thawed(estimates.pairs) | young
     by_class, typical_s = fitted(known.profile, known.place, known.classes, known.seconds, known.count)
     return replace(estimates, pairs=MappingProxyType(pairs), typical_s=typical_s,
                    class_speed=MappingProxyType(by_class)), known

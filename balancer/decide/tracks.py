@@ -95,14 +95,13 @@ def learned(tracks: Tracks, judged: Judged) -> Tracks:
     counts = tracks.counts + known
     told = known[batch.told, np.arange(truth.size)]
     count = tracks.count + told
-    seldom = np.maximum(1.0 / (count + PRIOR), COVERAGE_ALPHA)
     reach = np.abs(truth - batch.value()) / np.maximum(batch.given, FINEST)
     return Tracks(
         counts=counts, count=count,
-        errors=_mean(tracks.errors, errors, known, _alpha(counts)),
-        accuracy=_mean(tracks.accuracy, judged.accuracy(), told, _alpha(count)),
-        coverage=_mean(tracks.coverage, judged.inside(), told, seldom),
-        reach=_mean(tracks.reach, reach, told, _alpha(count)),
+        errors=_mean(tracks.errors, errors, known, counts),
+        accuracy=_mean(tracks.accuracy, judged.accuracy(), told, count),
+        coverage=_mean(tracks.coverage, judged.inside(), told, count, _SELDOM),
+        reach=_mean(tracks.reach, reach, told, count),
     )
 
 
@@ -148,11 +147,19 @@ def confidences(tracks: Tracks, halves: Singles) -> Singles:
     return sure
 
 
-def _alpha(counts: NDArray[np.int32]) -> Floats:
-    return np.maximum(1.0 / np.maximum(counts, 1), ERROR_ALPHA)
+def _weights(floor: float, prior: int) -> Singles:
+    """max(1 / (n + prior), `floor`) for n = 0, 1, … until it stays at the floor."""
+    counts = np.maximum(np.arange(1 + round(1 / floor)) + prior, 1)
+    return np.maximum(1.0 / counts, floor).astype(np.float32)
 
 
-def _mean(before: Singles, new: NDArray[np.generic], known: NDArray[np.bool_], alpha: Floats) -> Singles:
+#: The weight of a new value after so many, the last one for all that are more.
+_OFTEN: Final = _weights(ERROR_ALPHA, 0)
+_SELDOM: Final = _weights(COVERAGE_ALPHA, PRIOR)
+
+
+def _mean(before: Singles, new: NDArray[np.generic], known: NDArray[np.bool_], counts: NDArray[np.int32],
+          weights: Singles = _OFTEN) -> Singles:
     with np.errstate(invalid="ignore"):
-        after = before + alpha.astype(np.float32) * (new.astype(np.float32) - before)
+        after = before + weights.take(counts, mode="clip") * (new.astype(np.float32) - before)
     return np.where(known, after, before)

@@ -84,6 +84,11 @@ class Roster:
         return {name: i for i, name in reversed(list(enumerate(self.names)))}
 
     @cached_property
+    def labels(self) -> NDArray[np.object_]:
+        """The names as a column (W,): many are picked at once."""
+        return np.array(self.names, dtype=np.object_)
+
+    @cached_property
     def pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
         """A function of a mapping: its values of all workers, in order; `KeyError` where one lacks."""
         if len(self.names) > 1:
