@@ -29,6 +29,12 @@ DTYPE: Final = np.dtype(
     + [(name, "<f8") for name in FIELDS]
 )
 
+#: The bit of each number in `present`, and what each is at least and at most. Cold rooms are real: only a
+#: temperature may be negative, and not below the absolute zero.
+BITS: Final = np.left_shift(np.uint16(1), np.arange(len(FIELDS), dtype=np.uint16))
+LEAST: Final = np.array([-273.15 if name == "temperature_celsius" else 0.0 for name in FIELDS])
+MOST: Final = np.array([RATIO_LIMIT if name in RATIOS else math.inf for name in FIELDS])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
@@ -65,8 +71,7 @@ def clear_faults(rows: np.ndarray[Any, np.dtype[Any]], faults: dict[int, Fault])
 
 def numbers(rows: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The readings in cleared rows as columns (rows, `FIELDS`), NaN where a number is absent."""
-    present = rows["present"][:, None] >> np.arange(len(FIELDS), dtype=np.uint16) & 1
-    return np.where(present, np.column_stack([rows[name] for name in FIELDS]), np.nan)
+    return np.where(_there(rows), _values(rows), np.nan)
 
 
 def readings(rows: np.ndarray[Any, np.dtype[Any]]) -> list[Reading]:
@@ -94,16 +99,24 @@ def _whole_fault(raw: bytes) -> Fault | None:
 
 def _clear_broken(rows: np.ndarray[Any, np.dtype[Any]], faults: dict[int, Fault]) -> None:
     """Take numbers that cannot be out of `present`, and note them in `faults`."""
-    for bit, name in enumerate(FIELDS):
-        values = rows[name]
-        there = (rows["present"] >> bit & 1).astype(bool)
-        limit = RATIO_LIMIT if name in RATIOS else math.inf
-        # Cold rooms are real: only a temperature may be negative, and not below the absolute zero.
-        floor = -273.15 if name == "temperature_celsius" else 0.0
-        with np.errstate(invalid="ignore"):
-            broken = there & ~(np.isfinite(values) & (values >= floor) & (values <= limit))
-        for i in np.flatnonzero(broken).tolist():
-            said = f"{name} {values[i]:g}"
-            before = faults[i].detail + ", " if i in faults else ""
-            faults[i] = Fault(reason="numbers that cannot be", detail=before + said)
-        rows["present"] &= ~(broken.astype("<u2") << bit)
+    values = _values(rows)
+    with np.errstate(invalid="ignore"):
+        broken = _there(rows) & ~(np.isfinite(values) & (values >= LEAST) & (values <= MOST))
+    for bit, i in np.argwhere(broken.T).tolist():
+        said = f"{FIELDS[bit]} {values[i, bit]:g}"
+        before = faults[i].detail + ", " if i in faults else ""
+        faults[i] = Fault(reason="numbers that cannot be", detail=before + said)
+        rows["present"][i] &= ~np.uint16(1 << bit)
+
+
+def _there(rows: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which numbers are present (rows, `FIELDS`)."""
+    present: np.ndarray[Any, np.dtype[np.bool_]] = rows["present"][:, None] & BITS != 0
+    return present
+
+
+def _values(rows: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The numbers (rows, `FIELDS`) as they stand in the rows: they lie side by side there."""
+    begin, size = DTYPE.fields[FIELDS[0]][1], 8 * len(FIELDS)  # type: ignore[index]
+    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
+    return np.ascontiguousarray(raw[:, begin:begin + size]).view("<f8")

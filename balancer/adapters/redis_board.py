@@ -108,7 +108,7 @@ class Board:
         rows = rows_of(raw)
         if counts[:-1] != self._counts or (self._places.size and self._places.max() >= len(rows)):
             return None
-        mine = rows[self._places]
+        mine = rows.take(self._places)
         same = (mine["description"] == self._digests).all() and (mine["version"] == beat.VERSION).all()
         same = same and int((mine["seen"] >= since).sum()) == counts[-1]
         return mine if same and len(self.held.profiles) <= PROFILES_KEPT else None

@@ -43,6 +43,8 @@ class LaneReader:
 
     def __init__(self) -> None:
         self._entries = DocumentCache(_read_entry)
+        #: By queue the profile it is for, the messages at its head, and the tasks made of them.
+        self._queued: dict[str, tuple[str, list[Head], list[QueuedTask]]] = {}
 
     def read(self, table: Mapping[bytes, bytes]) -> LaneTable:
         entries: dict[str, LaneEntry] = {}
@@ -64,6 +66,18 @@ class LaneReader:
         self._entries.prune(table)
         return LaneTable(entries=entries, profiles=profiles, raw=raw, set_aside=tuple(asides))
 
+    def queued(self, heads: Mapping[str, list[Head]], table: LaneTable) -> tuple[QueuedTask, ...]:
+        """The messages at the heads of queues that may be chosen; where they are as at the last look, those
+        that were made then."""
+        made: dict[str, tuple[str, list[Head], list[QueuedTask]]] = {}
+        for queue, found in heads.items():
+            own = table.entries[queue].profile if queue in table.entries else ""
+            last = self._queued.get(queue)
+            same = last is not None and last[0] == own and last[1] == found
+            made[queue] = last if last and same else (own, found, _tasks(queue, own, found))
+        self._queued = made
+        return tuple([task for _, _, tasks in made.values() for task in tasks])
+
 
 def _read_entry(document: bytes) -> tuple[LaneEntry, TaskProfile]:
     entry = read_lane(document)
@@ -78,9 +92,8 @@ def make_lane(queue: str, profile: TaskProfile, waiting: int, heads: Sequence[He
                 due_s=due_s((head.expires_at for head in heads), now))
 
 
-def queued_tasks(queue: str, heads: Sequence[Head], entries: Mapping[str, LaneEntry]) -> list[QueuedTask]:
+def _tasks(queue: str, own: str, heads: Sequence[Head]) -> list[QueuedTask]:
     """The messages of a window that may be chosen; those of no known profile are left alone."""
-    own = entries[queue].profile if queue in entries else ""
     return [
         QueuedTask(task_id=head.task_id, queue=queue, profile=head.profile or own, size=head.size,
                    priority=head.priority, expires_at=head.expires_at)

@@ -77,8 +77,7 @@ class RedisFleetStore:
                 for queue, profile in sorted(table.profiles.items())
             ),
             queues=MappingProxyType({q: n for q, n in backlog.waiting.items() if q not in table.entries}),
-            queued=tuple(t for q, found in known.items()
-                         for t in redis_lanes.queued_tasks(q, found, table.entries)),
+            queued=self._lanes.queued(known, table),
             silent=roster.silent,
             set_aside=set_aside,
         )
