@@ -3,7 +3,7 @@
 The balancer is built inside the thread, again and again until Redis answers, so that neither a
 start without Redis nor a fault of the balancer ever touches the process around it. Nor does its end: an
 interpreter that ends while the thread is in the middle of native code aborts or hangs, so a turn
-that does not end in time ends the process at once.
+that does not end in time ends the process at once. So does a second signal while it is waited for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from balancer import unsignalled
 
 if TYPE_CHECKING:
     from balancer.loop import AdaptiveLoadBalancer
@@ -56,8 +58,8 @@ class BalancerService:
         with self._lock:
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="balancer", daemon=True)
-                self._thread.start()
                 atexit.register(self._leave)
+                unsignalled.start(self._thread)
 
     def stop(self) -> bool:
         """End the balancer and wait for the turn it is in; `False` when it is still in it."""
@@ -74,14 +76,12 @@ class BalancerService:
         """The process ends. Python would cut the thread off wherever it next returns to Python, and C++ code
         that it is in (DuckDB's, numpy's) does not survive that: `terminate`, or a lock that is never given
         back. What the turn had not written down is found by the next holder of the lease."""
-        if self.stop():
-            return
-        log.error("the balancer is still in a turn after %g s: the process ends without it", self._patience_s)
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # whatever a closed or replaced stream raises
-                stream.flush()
-        os._exit(1)
+        try:
+            if self.stop():
+                return
+        except (SystemExit, KeyboardInterrupt):  # a handler's; atexit would swallow it and let the end go on
+            _end("the balancer is still in a turn, and the process is told again to end: it ends without it")
+        _end(f"the balancer is still in a turn after {self._patience_s:g} s: the process ends without it")
 
     def _run(self) -> None:
         pause = FIRST_PAUSE_S
@@ -104,3 +104,13 @@ def running_balancer(app: Any) -> AdaptiveLoadBalancer | None:
     """The balancer that runs for this app in this process."""
     service = SERVICES.get(app)
     return service.balancer if service is not None else None
+
+
+def _end(why: str) -> NoReturn:
+    """End the process at once, with what was said and printed so far."""
+    log.error(why)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # whatever a closed or replaced stream raises
+            stream.flush()
+    os._exit(1)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
+from balancer import unsignalled
 from balancer.adapters import beat, documents, redis_beats
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import BalancerError
@@ -83,7 +84,7 @@ class Report:
 
     def start(self) -> None:
         if not self._thread.is_alive():
-            self._thread.start()
+            unsignalled.start(self._thread)
 
     def stop(self) -> None:
         """End the thread and take this worker off the fleet's list."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from threading import Event
+from queue import SimpleQueue
 from typing import Any
 
 import click
@@ -23,11 +23,11 @@ def run(ctx: click.Context, /, loglevel: int, **given: Any) -> None:
     values = {name.removeprefix(PARAMETER): value for name, value in given.items()}
     wiring.strategy_of(wiring.settings_of(app, values))  # refuse what is wrong before anything starts
     app.log.setup(loglevel, redirect_stdouts=False)
-    asked = Event()
+    asked: SimpleQueue[int] = SimpleQueue()  # unlike an event's, its lock may be held where a handler comes
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: asked.set())
+        signal.signal(name, lambda signum, _: asked.put(signum))
     service = SERVICES[app] = BalancerService(lambda: wiring.build(app, values))
     service.start()
-    asked.wait()
+    asked.get()
     if not service.stop():
         raise click.ClickException("the balancer was in the middle of a turn that does not end")

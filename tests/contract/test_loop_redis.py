@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -214,36 +212,6 @@ def test_a_service_waits_for_redis(caplog: pytest.LogCaptureFixture) -> None:
     assert tried.wait(10)
     wait_until(lambda: "cannot run yet" in caplog.text, "it says why it does not run")
     assert service.stop()
-
-
-#: A process whose balancer is in native code that never ends, when the process does.
-BUSY: Final = """
-import sys, threading
-import duckdb
-from balancer.service import BalancerService
-
-begun = threading.Event()
-
-class Busy:
-    def start_balancing(self):
-        with duckdb.connect() as connection:
-            begun.set()
-            pairs = "range(1000000) a, range(1000000) b"
-            connection.execute(f"SELECT count(*) FROM {pairs} WHERE (a.range + b.range) % 7 = 3")
-
-    def stop(self):
-        pass
-
-service = BalancerService(Busy, patience_s=0.2)
-service.start()
-begun.wait()
-"""
-
-
-def test_a_process_ends_in_order_while_its_balancer_is_in_native_code() -> None:
-    done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1, done
-    assert done.stderr == "the balancer is still in a turn after 0.2 s: the process ends without it\n"
 
 
 def test_the_scheduled_tasks_take_the_lease_and_give_it_back(app: Celery, redis_world: RedisWorld,
