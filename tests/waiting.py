@@ -9,9 +9,12 @@ from collections.abc import Callable
 #: Between two looks (s).
 LOOK_S = 0.02
 
+#: Before a wait is given up (s): it is no bar for speed, and a machine may be busy with other things.
+PATIENCE_S = 60.0
+
 
 def wait_until(
-    predicate: Callable[[], object], description: str | Callable[[], str], timeout_s: float = 10
+    predicate: Callable[[], object], description: str | Callable[[], str], timeout_s: float = PATIENCE_S
 ) -> None:
     """Return as soon as `predicate()` holds; fail with `description` after `timeout_s`, asked for only then
     where it is a function."""

@@ -108,6 +108,5 @@ def watched(folder: Path) -> Iterator[Watched]:
                 wait_until(
                     lambda: client.execute_command("SENTINEL", "REPLICAS", MASTER),
                     "the Sentinel knows the replica",
-                    20,
                 )
             yield one

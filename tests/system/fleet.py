@@ -103,7 +103,6 @@ class FleetUnderTest:
         wait_until(
             lambda: all(self.client.hexists(self.keys.beats, f"{n}@test") for n in names),
             lambda: f"workers {', '.join(names)} report; logs: {self.said(*names)}",
-            timeout_s=60,
         )
 
     def said(self, *names: str) -> str:
@@ -113,13 +112,13 @@ class FleetUnderTest:
         """kill -9 of a worker and its pool."""
         process = self.processes.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
     def close(self) -> None:
         for process in self.processes.values():
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=30)
+            process.wait(timeout=60)
         self.processes.clear()
 
     def fence(self, task_id: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05) -> int:
 
 
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.gate")
-def gate(self: Any, name: str, timeout_s: float = 60.0) -> str:
+def gate(self: Any, name: str, timeout_s: float = 300.0) -> str:
     """Holds a slot until the ledger's key `open:NAME` is there."""
     note(self, "started")
     until = time.monotonic() + timeout_s

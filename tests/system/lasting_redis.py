@@ -50,7 +50,7 @@ class LastingRedis:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=60)
         self._process = None
 
     def answers(self) -> bool:

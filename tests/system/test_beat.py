@@ -53,21 +53,21 @@ def balancing(under_test: FleetUnderTest, name: str) -> subprocess.Popen[bytes]:
 def test_one_works_and_the_next_takes_over(beats: FleetUnderTest) -> None:
     first = balancing(beats, "first")
     beats.worker("w", pool="threads")
-    wait_until(lambda: beats.client.exists(beats.keys.order("cpu-test")), "an order is published", 60)
-    wait_until(lambda: rows(beats, "SELECT 1 FROM worker_samples"), "a tick saw the worker", 30)
+    wait_until(lambda: beats.client.exists(beats.keys.order("cpu-test")), "an order is published")
+    wait_until(lambda: rows(beats, "SELECT 1 FROM worker_samples"), "a tick saw the worker")
     ticks = "SELECT metrics FROM load_balancer_metrics"
     wait_until(lambda: any(json.loads(row["metrics"])["features"]["predictive_balancing"] is False
                            for row in rows(beats, ticks)), "beat's own options reach the tick", 30)
     holder = beats.client.get(beats.keys.lease)
 
     second = balancing(beats, "second")
-    wait_until(lambda: "this balancer waits and changes nothing" in said(beats, "second"), "it waits", 60)
+    wait_until(lambda: "this balancer waits and changes nothing" in said(beats, "second"), "it waits")
     assert beats.client.get(beats.keys.lease) == holder
     assert "holds the lease" not in said(beats, "second")
 
     os.killpg(first.pid, signal.SIGKILL)
-    first.wait(timeout=30)
-    wait_until(lambda: "holds the lease (fence 2)" in said(beats, "second"), "the second takes over", 60)
+    first.wait(timeout=60)
+    wait_until(lambda: "holds the lease (fence 2)" in said(beats, "second"), "the second takes over")
     second.send_signal(signal.SIGTERM)
     assert second.wait(timeout=90) == 0, said(beats, "second")
     assert "the balancer has stopped" in said(beats, "second")
@@ -86,18 +86,18 @@ def test_a_balancer_that_cannot_run_does_not_touch_beat(beats: FleetUnderTest) -
     beats.client.set(beats.keys.memory, "of another type")
     beats.client.lpush(beats.keys.lease, "of another type")
     beat = balancing(beats, "troubled")
-    wait_until(lambda: "a turn of the balancer failed" in said(beats, "troubled"), "its fault is logged", 60)
+    wait_until(lambda: "a turn of the balancer failed" in said(beats, "troubled"), "its fault is logged")
     assert beat.poll() is None
     beats.client.delete(beats.keys.lease)
-    wait_until(lambda: "holds the lease" in said(beats, "troubled"), "it goes on when it can", 60)
-    wait_until(lambda: beats.client.type(beats.keys.memory) == b"hash", "it keeps its memory again", 60)
+    wait_until(lambda: "holds the lease" in said(beats, "troubled"), "it goes on when it can")
+    wait_until(lambda: beats.client.type(beats.keys.memory) == b"hash", "it keeps its memory again")
     assert beats.client.hexists(beats.keys.memory, "fence")
 
 
 def test_beat_alone(beats: FleetUnderTest) -> None:
     beat = start(beats, "alone", "--no-balancer", "-l", "debug")
-    wait_until(lambda: "beat: Waking up" in said(beats, "alone"), "beat ticks", 60)
+    wait_until(lambda: "beat: Waking up" in said(beats, "alone"), "beat ticks")
     beat.send_signal(signal.SIGTERM)
-    assert beat.wait(timeout=30) == 0
+    assert beat.wait(timeout=60) == 0
     assert "the balancer starts" not in said(beats, "alone")
     assert not beats.client.exists(beats.keys.lease)

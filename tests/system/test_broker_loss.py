@@ -68,9 +68,8 @@ def test_what_ran_and_what_waited_ends_once(
         wait_until(
             lambda: value_of(shaken, task_id) == value,  # noqa: B023
             f"{task_id} ends with {value}; {shaken.said(*WORKERS)}",
-            60,
         )
-    wait_until(lambda: not shaken.client.hlen(shaken.keys.unacked), "every delivery is acknowledged", 30)
+    wait_until(lambda: not shaken.client.hlen(shaken.keys.unacked), "every delivery is acknowledged")
     for task_id in expected:
         shaken.finished_once(task_id)
         assert shaken.ledger.llen(f"started:{task_id}") == 1

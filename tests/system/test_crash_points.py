@@ -164,15 +164,15 @@ def play(stage: Stage, case: Case, number: int) -> Played:
 
 
 def through(stage: Stage, case: Case, name: str, pid: int, ids: tuple[str, str]) -> Played:
-    wait_until(lambda: stage.reports(name), f"{name} reports: {stage.said(name)}", 40)
+    wait_until(lambda: stage.reports(name), f"{name} reports: {stage.said(name)}")
     played = publish(stage, case, name, ids)
-    wait_until(lambda: stage.crashed(case), f"{case.name} has its moment: {stage.said(name)}", 30)
+    wait_until(lambda: stage.crashed(case), f"{case.name} has its moment: {stage.said(name)}")
     if case.whole:
         wait_until(lambda: not psutil.pid_exists(pid), f"{name} is dead")
     for task_id in played.ends:
-        wait_until(partial(ended, stage, task_id), f"{task_id} of {case.name} ends: {stage.said(name)}", 40)
+        wait_until(partial(ended, stage, task_id), f"{task_id} of {case.name} ends: {stage.said(name)}")
     if played.silent:
-        wait_until(lambda: "end" in stage.words(played.silent), f"the body of {case.name} ends", 40)
+        wait_until(lambda: "end" in stage.words(played.silent), f"the body of {case.name} ends")
     return played
 
 
@@ -221,12 +221,12 @@ def publish(stage: Stage, case: Case, name: str, ids: tuple[str, str]) -> Played
         tasks.step.apply_async((0, 7), {"pause_s": 0.1}, **where)
     elif case.shape == "leaving":
         tasks.step.apply_async((-23, 30), {"pause_s": 0.1}, **where)
-        wait_until(lambda: "step" in stage.words(ids[0]), f"{case.name} runs", 30)
+        wait_until(lambda: "step" in stage.words(ids[0]), f"{case.name} runs")
         move(stage, "running", ids[0], name)
     else:
         tasks.whole.apply_async((0, 2.0), queue=queue)
         tasks.quick.apply_async((7,), **where)
-        wait_until(lambda: reserved(stage, name, ids[0]), f"{case.name} waits", 30)
+        wait_until(lambda: reserved(stage, name, ids[0]), f"{case.name} waits")
         move(stage, "reserved", ids[0], name)
     return Played(ends={ids[0]: 7})
 
@@ -278,7 +278,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stack.callback(end, built)
         for name in ("r0", "r1"):
             built.lasting.append(built.worker(name, "threads", slots=3))
-        wait_until(lambda: built.reports("r0") and built.reports("r1"), "the workers report", 40)
+        wait_until(lambda: built.reports("r0") and built.reports("r1"), "the workers report")
         # Each lane is known from its first call; what a dead worker leaves in its own queue goes there.
         for task, arguments in ((tasks.quick, (0,)), (tasks.silent, (0,)), (tasks.step, (0, 1)),
                                 (tasks.flaky, (0,)), (tasks.whole, (0, 0.0)), (tasks.broken, ())):
@@ -322,15 +322,15 @@ def test_who_dies_as_it_recovers_leaves_it_to_the_next(
     crash = {"case": case.name, "point": "recover", "when": when, "id": task_id, "other": "", "whole": True}
     doomed, recoverer = stage.worker(f"doomed-{when}", "threads"), stage.worker(f"heir-{when}", "solo", crash)
     for name in (f"doomed-{when}", f"heir-{when}"):
-        wait_until(partial(stage.reports, name), f"{name} reports: {stage.said(name)}", 40)
+        wait_until(partial(stage.reports, name), f"{name} reports: {stage.said(name)}")
     where = {"queue": direct_queue(f"doomed-{when}@crash"), "task_id": task_id}
     stage.tasks.step.apply_async((0, 7), {"pause_s": 0.2}, **where)
-    wait_until(lambda: "step" in stage.words(task_id), "it runs", 30)
+    wait_until(lambda: "step" in stage.words(task_id), "it runs")
     os.killpg(doomed, signal.SIGKILL)
     with frozen(stage.lasting):
-        wait_until(lambda: stage.crashed(case), f"it recovers and dies: {stage.said(f'heir-{when}')}", 30)
+        wait_until(lambda: stage.crashed(case), f"it recovers and dies: {stage.said(f'heir-{when}')}")
         wait_until(lambda: not psutil.pid_exists(recoverer), "it is dead")
-    wait_until(partial(ended, stage, task_id), "the task ends", 40)
+    wait_until(partial(ended, stage, task_id), "the task ends")
     ends_once(stage, {task_id})
 
 
@@ -342,7 +342,7 @@ def test_a_beat_that_dies_as_it_remembers_is_followed_by_another(
     case = Case(shape="beat", point="save_memory", when=when)
     crash = {"case": case.name, "point": "save_memory", "when": when, "id": "", "other": "", "whole": True}
     stage.beat(f"beat-{when}", crash)
-    wait_until(lambda: stage.crashed(case), f"it dies: {stage.said(f'beat-{when}')}", 40)
+    wait_until(lambda: stage.crashed(case), f"it dies: {stage.said(f'beat-{when}')}")
     with stage.client() as client:
         before = int(client.hget(stage.keys.memory, "fence") or 0)
         heir = stage.beat(f"beat-after-{when}")
@@ -352,7 +352,7 @@ def test_a_beat_that_dies_as_it_remembers_is_followed_by_another(
             f"another writes: {stage.said(f'beat-after-{when}')}",
             40,
         )
-    wait_until(partial(ended, stage, task_id), "work goes on", 40)
+    wait_until(partial(ended, stage, task_id), "work goes on")
     os.killpg(heir, signal.SIGKILL)
 
 
@@ -382,7 +382,7 @@ def ends_once(stage: Stage, ids: set[str]) -> None:
 def test_nothing_is_left_behind(stage: Stage, plays: dict[str, Future[Played]]) -> None:
     all_played(plays)
     with stage.client() as client:
-        wait_until(lambda: not client.hlen(stage.keys.unacked), "every delivery has ended", 20)
+        wait_until(lambda: not client.hlen(stage.keys.unacked), "every delivery has ended")
         assert client.zcard(stage.keys.unacked_index) == 0
         assert list(client.scan_iter(match=stage.keys.ours("held", "*"))) == []
         assert list(client.scan_iter(match="bal.*", _type="list")) == []

@@ -104,7 +104,7 @@ def test_no_process_outlives_the_demo(tmp_path: Path, number: signal.Signals) ->
         family = descendants(process.pid)
         process.send_signal(number)
         wait_until(lambda: not alive(family), f"all {len(family)} processes are gone", timeout_s=60)
-        assert process.wait(timeout=10) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        assert process.wait(timeout=60) == (130 if number == signal.SIGINT else -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("option", ["--keep", "--json"])

@@ -57,7 +57,7 @@ def drained(tasks: ModuleType, name: str, *options: str) -> Result:
 
 def has_ended(staying: FleetUnderTest, name: str) -> int:
     ended = staying.processes[name]
-    wait_until(lambda: ended.poll() is not None, "it ends", 20)
+    wait_until(lambda: ended.poll() is not None, "it ends")
     return int(staying.processes[name].returncode)
 
 
@@ -77,8 +77,8 @@ def test_everything_that_can_leave_leaves_and_the_worker_stops(
     assert said.exit_code == 0, said.output
     assert has_ended(staying, going) == 0
     staying.ledger.set(f"open:{going}", 1)
-    assert (reserved.get(timeout=20), later.get(timeout=20)) == (1, 2)
-    assert running.get(timeout=20) == 2
+    assert (reserved.get(timeout=60), later.get(timeout=60)) == (1, 2)
+    assert running.get(timeout=60) == 2
     for result in (running, reserved, later):
         staying.finished_once(result.id)
     assert starts(staying, running.id) == [f"{going}@test", "stay@test"]
@@ -100,13 +100,13 @@ def test_what_waits_in_its_own_queue_goes_back_to_the_lanes(
     wait_until(lambda: staying.waiting(direct_queue(f"{going}@test")), "more than it can hold")
     said = drained(tasks, going, "--wait", "0.5")
     assert said.exit_code == 0, said.output
-    assert [result.get(timeout=20) for result in many] == list(range(20))
+    assert [result.get(timeout=60) for result in many] == list(range(20))
     assert "returned from its own queue" in said.output
     assert staying.waiting(direct_queue(f"{going}@test")) == 0
     # The blocker may not be left and did not end in time: its process was ended, and it runs again.
     wait_until(lambda: starts(staying, blocker.id)[1:] == ["stay@test"], f"again; {staying.said(going)}")
     staying.ledger.set("open:own-queue", 1)
-    assert blocker.get(timeout=20) == "own-queue"
+    assert blocker.get(timeout=60) == "own-queue"
     staying.finished_once(blocker.id)
     assert has_ended(staying, going) == 0
 
@@ -123,9 +123,9 @@ def test_what_may_not_be_left_may_end_within_the_limit(
     staying.ledger.set("open:limit", 1)
     said = drained(tasks, going, "--wait", "20")
     assert said.exit_code == 0, said.output
-    assert gate.get(timeout=20) == "limit"
+    assert gate.get(timeout=60) == "limit"
     assert starts(staying, gate.id) == [f"{going}@test"]
-    assert afresh.get(timeout=20) in ("stay@test", f"{going}@test")
+    assert afresh.get(timeout=60) in ("stay@test", f"{going}@test")
     assert has_ended(staying, going) == 0
 
 
@@ -138,14 +138,14 @@ def test_draining_is_undone(
     assert said.exit_code == 0, said.output
     wait_until(lambda: starts(staying, running.id)[1:] == ["stay@test"], "it was interrupted and runs on")
     staying.ledger.set("open:undone", 1)
-    assert running.get(timeout=20) == "stay@test"
+    assert running.get(timeout=60) == "stay@test"
     holds = staying.client.hget(staying.keys.holds, f"{going}@test")
     assert read_holds(holds).health == "draining"
     waits = on(going, tasks.add, 7)
     assert drained(tasks, going, "--undo").exit_code == 0
-    assert waits.get(timeout=20) == 7
+    assert waits.get(timeout=60) == 7
     again = on(going, tasks.add, 8)
-    assert again.get(timeout=20) == 8
+    assert again.get(timeout=60) == 8
     assert starts(staying, again.id) == [f"{going}@test"]
 
 
@@ -169,11 +169,11 @@ def test_a_warm_stop_hands_on_what_waits_at_once(
     for result in reserved:
         wait_until(lambda r=result: staying.reserved_by(r.id, going), "it is held")  # type: ignore[misc]
     staying.processes[going].send_signal(signal.SIGTERM)
-    wait_until(lambda: all(r.ready() for r in reserved), "what waited runs elsewhere", 20)
+    wait_until(lambda: all(r.ready() for r in reserved), "what waited runs elsewhere")
     assert staying.processes[going].poll() is None
     assert [starts(staying, result.id) for result in reserved] == [["stay@test"]] * 3
     staying.ledger.set(f"open:{going}", 1)
-    assert running.get(timeout=20) == going
+    assert running.get(timeout=60) == going
     assert has_ended(staying, going) == 0
     staying.finished_once(running.id)
     assert starts(staying, running.id) == [f"{going}@test"]

@@ -146,7 +146,7 @@ def test_a_restart_loses_nothing(
             workers(under_test, broker, server.url, {}),
         ):
             with Stream(tasks, broker, {}) as stream:
-                wait_until(lambda: len(stream.sent) > TASKS // 3, "a third is published", 60)
+                wait_until(lambda: len(stream.sent) > TASKS // 3, "a third is published")
                 kept, size = len(stream.sent), server.written()
                 # With "everysec" the machine dies, too, and takes half a second of writes along.
                 threading.Event().wait(0.5 if fsync == "everysec" else 0)
@@ -197,14 +197,14 @@ def test_a_failover_loses_nothing(
             workers(under_test, broker, pair.url, options),
         ):
             with Stream(tasks, broker, options) as stream:
-                wait_until(lambda: len(stream.sent) > TASKS // 3, "a third is published", 60)
+                wait_until(lambda: len(stream.sent) > TASKS // 3, "a third is published")
                 kept = len(stream.sent)
                 if how == "guarded":
                     with pair.client(0) as first:
                         first.config_set("min-replicas-to-write", 1)
                         first.config_set("min-replicas-max-lag", 1)
                 pair.kill_master() if how == "killed" else pair.freeze_master()
-                wait_until(lambda: replica.role()[0] == b"master", "the replica is promoted", 60)
+                wait_until(lambda: replica.role()[0] == b"master", "the replica is promoted")
                 pair.thaw_master()
             found = ends(under_test, replica, stream, pair.journal, f"failover, {how}, {scheme}")
             if how != "killed":

@@ -29,7 +29,7 @@ def test_a_process_forked_while_the_fleet_is_asked_comes_up(
         children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
         # A worker that has begun looks for strangers, and waits so long for their answers.
         asking = under_test.keys.recovering("strangers")
-        wait_until(lambda: under_test.client.exists(asking), lambda: under_test.said("a"), 60)
+        wait_until(lambda: under_test.client.exists(asking), lambda: under_test.said("a"))
         asked = time.monotonic()
         while time.monotonic() < asked + ANSWER_S:
             assert tasks.add.apply_async((1,), queue=direct_queue("a@test")).get(timeout=60) == 1

@@ -109,7 +109,6 @@ class Standstill:
             wait_until(
                 lambda: all(starts(self.fleet, one) for one in case.running),  # noqa: B023
                 f"every slot of {case.name} is held; {self.fleet.said(case.name)}",
-                20,
             )
             # What waits for its time comes first: it gives its worker's credit back.
             case.waiting = [self._publish(case, "late", countdown=LEASE_S * 2)]
@@ -117,7 +116,6 @@ class Standstill:
         wait_until(
             lambda: self.fleet.client.hlen(self.fleet.keys.unacked) == 5 * len(CASES),
             f"all is taken; {self.fleet.said(*CASES)}",
-            20,
         )
 
     def _publish(self, case: Case, gate: str, **options: Any) -> str:
@@ -178,10 +176,9 @@ def stand_still(standstill: Standstill) -> None:
     wait_until(
         lambda: all("rescuer" in starts(fleet, one) for case in away for one in (case.late, *case.waiting)),
         f"all that was held is taken over; {fleet.said('rescuer')}",
-        30,
     )
     standstill.open("early", "cut", "frozen")
-    wait_until(lambda: time.monotonic() - stopped_at > 3 * LEASE_S, "three leases pass", 30)
+    wait_until(lambda: time.monotonic() - stopped_at > 3 * LEASE_S, "three leases pass")
     standstill.clock.write_text(f"-{time.monotonic() - stopped_at:.3f}")
     before = fleet.client.hgetall(fleet.keys.beats)
     standstill.signal(signal.SIGCONT)
@@ -191,11 +188,10 @@ def stand_still(standstill: Standstill) -> None:
             for name in CASES
         ),
         "they report again",
-        30,
     )
     for gate in ("early", "late"):
         standstill.open(gate, *CASES)
-    wait_until(standstill.settled, f"all ends; {fleet.said(*CASES, 'rescuer')}", 60)
+    wait_until(standstill.settled, f"all ends; {fleet.said(*CASES, 'rescuer')}")
 
 
 def test_what_stood_still_does_nothing_twice(standstill: Standstill) -> None:

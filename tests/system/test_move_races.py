@@ -50,8 +50,8 @@ def fleet_of_pools(
         under_test.ready("a", "b", "t", "s")
         # Their lanes are known from their first publishing on.
         under_test.ledger.set("open:lane", 1)
-        assert tasks.add.delay(1).get(timeout=20) == 1
-        assert leaving.afresh.delay("lane").get(timeout=20)
+        assert tasks.add.delay(1).get(timeout=60) == 1
+        assert leaving.afresh.delay("lane").get(timeout=60)
         yield under_test
 
 
@@ -70,7 +70,7 @@ def test_two_interruptions_of_one_task(
         ask(tasks.app, "running", result.id, "a", target, number=number, preempt=True)
     wait_until(lambda: len(starts(there, result.id)) == 2, f"it left; {there.said('a')}")
     there.ledger.set("open:two", 1)
-    ended_on = result.get(timeout=20)
+    ended_on = result.get(timeout=60)
     assert ended_on in ("b@test", "t@test")
     there.finished_once(result.id)
     assert len(starts(there, result.id)) == 1 + told(there, result.id, "HandedOver")
@@ -84,7 +84,7 @@ def test_an_interruption_and_a_retry(
     result = begun(there, "a", leaving.retries, "retry")
     there.ledger.set("open:retry", 1)
     ask(tasks.app, "running", result.id, "a", "b", preempt=True)
-    assert result.get(timeout=20) in ("a@test", "b@test", "t@test", "s@test")
+    assert result.get(timeout=60) in ("a@test", "b@test", "t@test", "s@test")
     there.finished_once(result.id)
     wait_until(lambda: there.fence(result.id)["state"] == "done", "settled")
     assert 2 <= len(starts(there, result.id)) <= 4
@@ -102,10 +102,10 @@ def test_an_interruption_and_a_revoke(
     if first == "revoke":
         ask(tasks.app, "running", result.id, "a", "b", preempt=True)
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=20)
+        result.get(timeout=60)
     wait_until(lambda: there.fence(result.id).get("state") == "done", f"closed: {there.fence(result.id)}")
     there.ledger.set(f"open:revoke-{first}", 1)
-    assert on("a", tasks.add, 3).get(timeout=20) == 3
+    assert on("a", tasks.add, 3).get(timeout=60) == 3
     assert (there.finishes(result.id), result.state) == (0, "REVOKED")
     assert there.waiting(direct_queue("b@test")) == 0
 
@@ -122,11 +122,11 @@ def test_an_interruption_and_a_hard_time_limit(
         wait_until(lambda: there.ledger.exists(f"saved:{result.id}"), "it has saved")
     ask(tasks.app, "running", result.id, "a", "b", preempt=True)
     with pytest.raises(TimeLimitExceeded):
-        result.get(timeout=20)
+        result.get(timeout=60)
     wait_until(lambda: there.fence(result.id)["state"] == "done", "it has ended for good")
     assert starts(there, result.id) == (["a@test", "b@test"] if moves else ["a@test"])
     assert told(there, result.id, "HandedOver") == int(moves)
-    assert on("a", tasks.add, 4).get(timeout=20) == 4
+    assert on("a", tasks.add, 4).get(timeout=60) == 4
     assert there.finishes(result.id) == 0
 
 
@@ -148,11 +148,11 @@ def test_a_move_to_a_worker_that_dies_before_it_takes_the_task(
     ask(tasks.app, kind, result.id, "a", name, preempt=kind == "running")
     wait_until(lambda: told(there, result.id, "HandedOver") == 1, f"a gives it up; {there.said('a')}")
     there.ledger.set(f"open:{name}", 1)
-    assert result.get(timeout=20) in ("a@test", "b@test", "t@test", "s@test")
+    assert result.get(timeout=60) in ("a@test", "b@test", "t@test", "s@test")
     there.finished_once(result.id)
     assert there.waiting(direct_queue(f"{name}@test")) == 0
     if blocker is not None:
-        assert blocker.get(timeout=20) == name
+        assert blocker.get(timeout=60) == name
 
 
 def test_what_lies_where_nobody_serves_any_more_goes_back_to_its_lane(
@@ -165,9 +165,9 @@ def test_what_lies_where_nobody_serves_any_more_goes_back_to_its_lane(
     ask(tasks.app, "reserved", result.id, "a", "gone", queue=nobody)
     wait_until(lambda: told(there, result.id, "HandedOver") == 1, "a gives it up")
     there.ledger.set("open:nobody", 1)
-    assert result.get(timeout=20) == 5
+    assert result.get(timeout=60) == 5
     assert there.waiting(nobody) == 0
-    assert blocker.get(timeout=20) == "nobody"
+    assert blocker.get(timeout=60) == "nobody"
     there.finished_once(result.id)
 
 
@@ -180,7 +180,7 @@ def test_a_running_task_leaves_threads_and_solo_at_its_checkpoint(
     wait_until(lambda: there.ledger.exists(f"saved:{result.id}"), "it has saved")
     ask(tasks.app, "running", result.id, source, "b")
     there.ledger.set(f"open:pool-{source}", 1)
-    assert result.get(timeout=20) == 2
+    assert result.get(timeout=60) == 2
     assert starts(there, result.id) == [f"{source}@test", "b@test"]
     there.finished_once(result.id)
 
@@ -194,10 +194,10 @@ def test_a_task_that_waits_in_a_pool_of_threads_moves(
     for number, result in enumerate(results):
         wait_until(lambda r=result: there.reserved_by(r.id, "t"), "t holds it")  # type: ignore[misc]
         ask(tasks.app, "reserved", result.id, "t", "b", number=number)
-    assert [result.get(timeout=20) for result in results] == [0, 1, 2]
+    assert [result.get(timeout=60) for result in results] == [0, 1, 2]
     assert [starts(there, result.id) for result in results] == [["b@test"]] * 3
     there.ledger.set("open:threads-wait", 1)
-    assert blocker.get(timeout=20) == "threads-wait"
+    assert blocker.get(timeout=60) == "threads-wait"
     for result in results:
         there.finished_once(result.id)
 
@@ -212,13 +212,13 @@ def test_a_move_during_which_a_wish_is_taken_back(
     there.client.delete(there.keys.want(result.id))
     handover = hand_over(tasks.app)
     handover._preempt("a@test", {"move_id": "m", "task_id": result.id, "queue": direct_queue("b@test")})  # type: ignore[misc]
-    assert tasks.app.control.ping(destination=["a@test"], timeout=5)
+    assert tasks.app.control.ping(destination=["a@test"], timeout=60)
     owner = there.fence(result.id)["owner"]
     at = there.client.zscore(there.keys.alive, owner)
     # By its own reports the grace is over.
     wait_until(lambda: there.client.zscore(there.keys.alive, owner) > at + 1.1, "a reports on")
     there.ledger.set("open:taken-back", 1)
-    assert result.get(timeout=20) == 7
+    assert result.get(timeout=60) == 7
     assert starts(there, result.id) == ["a@test"]
     assert there.ledger.llen(f"swallowed:{result.id}") == 0
 
@@ -233,5 +233,5 @@ def test_what_celery_acknowledges_early_is_refused(
     ask(tasks.app, "reserved", result.id, "a", "b")
     wait_until(lambda: told(there, result.id, "Refused", "notbalanced") == 2, f"both; {there.said('a')}")
     there.ledger.set("open:early", 1)
-    assert result.get(timeout=20) == "early"
+    assert result.get(timeout=60) == "early"
     assert there.ledger.llen("began:early") == 1

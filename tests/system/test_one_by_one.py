@@ -88,12 +88,12 @@ def test_worker_beat_and_flower_started_by_hand_make_a_balanced_fleet(
     assert training.get(timeout=90)["done"] == 0.5, logs
     assert matrix.get(timeout=90)["done"] == 20, logs
     order = Keys().order("cuda-V100")
-    wait_until(lambda: redis_client.exists(order), "the balancer published an order" + logs, 30)
+    wait_until(lambda: redis_client.exists(order), "the balancer published an order" + logs)
     url = f"http://127.0.0.1:{port}/"
-    wait_until(lambda: "gpu0@emulated" in page(url), "Flower shows the worker" + logs, 60)
-    wait_until(lambda: re.search(r">\s*celery\s*<", page(url + "broker")), "Flower shows a queue" + logs, 60)
+    wait_until(lambda: "gpu0@emulated" in page(url), "Flower shows the worker" + logs)
+    wait_until(lambda: re.search(r">\s*celery\s*<", page(url + "broker")), "Flower shows a queue" + logs)
     late = app.tasks[MATRIX_TASK].apply_async(kwargs={"blocks": 5}, profile=MATRIX_PROFILE, size=5)
-    wait_until(lambda: late.id in page(url + "api/tasks"), "Flower shows a task" + logs, 60)
+    wait_until(lambda: late.id in page(url + "api/tasks"), "Flower shows a task" + logs)
     fleet = said(children, "status")
     assert re.search(r"gpu0@emulated +cuda-V100 \(emulated\) +\d/1", fleet), fleet
     assert "no balancer runs" not in fleet

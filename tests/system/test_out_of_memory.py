@@ -64,4 +64,4 @@ def test_what_the_kernel_killed_for_memory_goes_on_where_there_is_more(
         crew.finished_once(result.id)
         # The worker lives, and runs what fits.
         fits = tasks.greedy.apply_async((10,), queue=direct_queue("small@test"))
-        assert fits.get(timeout=30) == "small@test"
+        assert fits.get(timeout=60) == "small@test"

@@ -67,22 +67,22 @@ def test_a_pool_runs_reports_hands_on_refuses_drains_and_dies(
 ) -> None:
     import tests.system.leaving_app as leaving
 
-    assert tasks.step.delay(0).get(timeout=30) == 1  # enters the lane
+    assert tasks.step.delay(0).get(timeout=60) == 1  # enters the lane
     chained = tasks.add.s(1, other=1).set(queue=AT) | tasks.add.s(other=2)
-    assert chained.apply_async().get(timeout=30) == 4
+    assert chained.apply_async().get(timeout=60) == 4
     reports_and_hands_on(crew, tasks)
     # A solo worker hears of it only after the body.
     if not request.node.callspec.id.startswith("solo"):
         refuses(crew, tasks, leaving.afresh)
     waiting = drains(crew, tasks)
     dies(crew, tasks)
-    wait_until(lambda: crew.reserved_by(waiting, "stay"), "what waits for its time is there still", 30)
+    wait_until(lambda: crew.reserved_by(waiting, "stay"), "what waits for its time is there still")
 
 
 def running(crew: FleetUnderTest, tasks: ModuleType, name: str) -> Any:
     """A task whose body runs on this worker, with some of its steps done."""
     result = tasks.step.apply_async((0, STEPS), queue=direct_queue(f"{name}@test"))
-    wait_until(lambda: crew.ledger.llen(f"step:{result.id}") >= 3, f"it runs; {crew.said(name)}", 30)
+    wait_until(lambda: crew.ledger.llen(f"step:{result.id}") >= 3, f"it runs; {crew.said(name)}")
     return result
 
 
@@ -95,7 +95,7 @@ def reports_and_hands_on(crew: FleetUnderTest, tasks: ModuleType) -> None:
     before = crew.client.zscore(crew.keys.alive, instance)
     wait_until(lambda: crew.client.zscore(crew.keys.alive, instance) > before, "it reports meanwhile")
     ask(tasks.app, "running", moved.id, "drained", "stay")
-    assert moved.get(timeout=30) == STEPS
+    assert moved.get(timeout=60) == STEPS
     assert starts(crew, moved.id) == ["drained@test", "stay@test"]
     assert told(crew, moved.id, "HandedOver") == 1
     crew.finished_once(moved.id)
@@ -111,9 +111,9 @@ def refuses(crew: FleetUnderTest, tasks: ModuleType, afresh: Any) -> None:
     result = afresh.apply_async(("pool",), queue=AT)
     wait_until(lambda: starts(crew, result.id), "it runs")
     ask(tasks.app, "running", result.id, "drained", "stay", preempt=True)
-    wait_until(lambda: told(crew, result.id, "Refused", "poolcannotbepre-empted"), "it is refused", 30)
+    wait_until(lambda: told(crew, result.id, "Refused", "poolcannotbepre-empted"), "it is refused")
     crew.ledger.set("open:pool", 1)
-    assert result.get(timeout=30) == "drained@test"
+    assert result.get(timeout=60) == "drained@test"
     assert len(starts(crew, result.id)) == 1
 
 
@@ -123,8 +123,8 @@ def drains(crew: FleetUnderTest, tasks: ModuleType) -> str:
     wait_until(lambda: crew.reserved_by(later.id, "drained"), "one waits for its time")
     result = running(crew, tasks, "drained")
     assert "has stopped" in crew.command("drain", "drained@test", "--wait", "5")
-    assert crew.processes["drained"].wait(timeout=30) == 0, crew.said("drained")
-    assert result.get(timeout=30) == STEPS
+    assert crew.processes["drained"].wait(timeout=60) == 0, crew.said("drained")
+    assert result.get(timeout=60) == STEPS
     crew.finished_once(result.id)
     return str(later.id)
 
@@ -133,7 +133,7 @@ def dies(crew: FleetUnderTest, tasks: ModuleType) -> None:
     """Killed, it loses nothing, nor what it may have got from the drained one."""
     lost = running(crew, tasks, "killed")
     crew.kill("killed")
-    assert lost.get(timeout=30) == STEPS
+    assert lost.get(timeout=60) == STEPS
     assert crew.ledger.llen(f"step:{lost.id}") <= STEPS + 1
     assert starts(crew, lost.id) == ["killed@test", "stay@test"]
     crew.finished_once(lost.id)

@@ -66,7 +66,7 @@ def test_a_body_is_left_and_its_process_lives(
     wait_until(lambda: starts(pair, result.id) == ["a@test", "b@test"], f"it runs on b; {pair.said('a')}")
     assert pair.ledger.llen(f"unwound:{result.id}") == 1
     pair.ledger.set("open:left", 1)
-    assert result.get(timeout=20) == "b@test"
+    assert result.get(timeout=60) == "b@test"
     pair.finished_once(result.id)
     assert told(pair, result.id, "HandedOver") == 1
     assert pool_process(pair, tasks) == before
@@ -83,10 +83,10 @@ def test_a_body_that_will_not_go_loses_its_process(
     wait_until(lambda: starts(pair, result.id) == ["a@test", "b@test"], f"it runs on b; {pair.said('a')}")
     assert pair.ledger.llen(f"swallowed:{result.id}") == 1
     pair.ledger.set("open:stubborn", 1)
-    assert result.get(timeout=20) == 7
+    assert result.get(timeout=60) == 7
     pair.finished_once(result.id)
     wait_until(lambda: pool_process(pair, tasks) != before, "a has another process")
-    assert tasks.add.apply_async((1,), queue=direct_queue("a@test")).get(timeout=20) == 1
+    assert tasks.add.apply_async((1,), queue=direct_queue("a@test")).get(timeout=60) == 1
     wait_until(lambda: not pair.client.hlen(pair.keys.unacked), "every delivery has ended")
     assert result.state == "SUCCESS"
 
@@ -100,11 +100,11 @@ def test_a_signal_without_a_wish_changes_nothing(
     pair.client.hset(pair.keys.want(other.id), mapping={"move": "m", "queue": direct_queue("b@test")})
     os.kill(pool_process(pair, tasks), signal.SIGUSR2)
     pair.ledger.set("open:stray", 1)
-    assert result.get(timeout=20) == "a@test"
+    assert result.get(timeout=60) == "a@test"
     assert starts(pair, result.id) == ["a@test"]
     pair.client.delete(pair.keys.want(other.id))
     pair.ledger.set("open:unrelated", 1)
-    assert other.get(timeout=20) == "unrelated"
+    assert other.get(timeout=60) == "unrelated"
 
 
 def test_what_may_not_be_repeated_is_refused(
@@ -115,7 +115,7 @@ def test_what_may_not_be_repeated_is_refused(
     wait_until(lambda: told(pair, result.id, "Refused", "notmigratable"), f"refused; {pair.said('a')}")
     os.kill(pool_process(pair, tasks), signal.SIGUSR2)
     pair.ledger.set("open:once", 1)
-    assert result.get(timeout=20) == "once"
+    assert result.get(timeout=60) == "once"
     assert starts(pair, result.id) == ["a@test"]
     assert not pair.client.exists(pair.keys.want(result.id))
 
@@ -129,13 +129,13 @@ def test_threads_refuse_what_cannot_checkpoint_and_wait_for_what_can(
     why = "poolcannotbepre-empted"
     wait_until(lambda: told(pair, afresh.id, "Refused", why), f"refused; {pair.said('t')}")
     pair.ledger.set("open:threads", 1)
-    assert afresh.get(timeout=20) == "t@test"
+    assert afresh.get(timeout=60) == "t@test"
     saving = leaving.long_step.apply_async(("step",), queue=direct_queue("t@test"))
     wait_until(lambda: pair.ledger.exists(f"saved:{saving.id}"), "it runs on t and has saved")
     ask(tasks.app, "running", saving.id, "t", "b", preempt=True)
     wait_until(lambda: pair.client.exists(pair.keys.want(saving.id)), "the wish is there")
     pair.ledger.set("open:step", 1)
-    assert saving.get(timeout=20) == 2
+    assert saving.get(timeout=60) == 2
     assert starts(pair, saving.id) == ["t@test", "b@test"]
     assert told(pair, saving.id, "Refused") == 0
 
@@ -148,7 +148,7 @@ def test_a_checkpointing_task_goes_on_from_its_checkpoint(
     ask(tasks.app, "running", result.id, "a", "b", preempt=True)
     wait_until(lambda: starts(pair, result.id) == ["a@test", "b@test"], f"it runs on b; {pair.said('a')}")
     pair.ledger.set("open:interrupted", 1)
-    assert result.get(timeout=20) == 2
+    assert result.get(timeout=60) == 2
     handed = next(e for e in pair.moved_events(result.id) if b"HandedOver" in e)
     size = int(pair.client.hget(pair.keys.fence(result.id), "state_bytes") or 0)
     assert f'"state_bytes":{size}'.encode() in handed.replace(b" ", b"")
@@ -159,7 +159,7 @@ def test_a_task_that_has_ended_is_refused(
     pair: FleetUnderTest, tasks: ModuleType, leaving: ModuleType
 ) -> None:
     result = tasks.add.apply_async((1,), queue=direct_queue("a@test"))
-    assert result.get(timeout=20) == 1
+    assert result.get(timeout=60) == 1
     ask(tasks.app, "running", result.id, "a", "b", preempt=True)
     # "unknown", or what its worker sees while the acknowledgement is on its way.
     wait_until(lambda: told(pair, result.id, "Refused"), f"refused; {pair.said('a')}")

@@ -62,10 +62,10 @@ def test_all_that_a_killed_worker_held_is_done_once_without_a_beat(
     empty.ready("b")
     empty.kill("a")
     assert running.get(timeout=60) == 60
-    assert [one.get(timeout=40) for one in reserved] == [0, 1, 2]
-    assert [one.get(timeout=40) for one in plain] == [2 * n for n in range(len(plain))]
-    assert eta.get(timeout=40) == 10
-    assert limited[0].get(timeout=40) in (0, 1, 2)
+    assert [one.get(timeout=60) for one in reserved] == [0, 1, 2]
+    assert [one.get(timeout=60) for one in plain] == [2 * n for n in range(len(plain))]
+    assert eta.get(timeout=60) == 10
+    assert limited[0].get(timeout=60) in (0, 1, 2)
     for one in (running, *reserved, eta):
         empty.finished_once(one.id)
     steps = [int(value) for value in empty.ledger.lrange(f"step:{running.id}", 0, -1)]
@@ -84,7 +84,7 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_its_neighbours_finish(
     member = chord([tasks.add.s(1), tasks.add.s(2)])(tasks.total.s())
     with pytest.raises(Exception, match="workers died while they ran it"):
         killer.get(timeout=60)
-    assert [one.get(timeout=20) for one in neighbours] == [4] * 6
+    assert [one.get(timeout=60) for one in neighbours] == [4] * 6
     # Celery keeps the place of a worker that died while it published a chord's body for 22 s.
     assert member.get(timeout=60) == 3
     assert empty.ledger.llen(f"started:{killer.id}") == 3
@@ -92,9 +92,9 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_its_neighbours_finish(
     assert killer.id in said
     assert beside.id not in said
     empty.ledger.set("open:beside", "1")
-    assert beside.get(timeout=30) == "beside"
+    assert beside.get(timeout=60) == "beside"
     assert "tests.poison" in said
     empty.ledger.set("cured", "1")
     assert "back in" in empty.command("resend", killer.id)
-    assert tasks.app.AsyncResult(killer.id).get(timeout=20) == "cured"
+    assert tasks.app.AsyncResult(killer.id).get(timeout=60) == "cured"
     assert "nothing is set aside" in empty.command("failed")

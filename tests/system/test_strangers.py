@@ -29,16 +29,16 @@ def test_a_stranger_is_named_and_the_timeout_stays_the_brokers(
 
         under_test.worker("a")
         under_test.ready("a")
-        wait_until(lambda: timeout() == 5, "nobody speaks against the short timeout", 30)
+        wait_until(lambda: timeout() == 5, "nobody speaks against the short timeout")
         command = [sys.executable, "-m", "celery", "-b", under_test.url, "worker", "-n", "plain@test", "-Q",
                    "celery", "-c", "1", "--without-gossip", "--without-mingle"]
         with (tmp_path / "plain.log").open("wb") as log:
             under_test.processes["plain"] = subprocess.Popen(
                 command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
-        wait_until(lambda: tasks.app.control.ping(["plain@test"], timeout=1), "the stranger serves", 30)
+        wait_until(lambda: tasks.app.control.ping(["plain@test"], timeout=1), "the stranger serves")
         under_test.client.delete(under_test.keys.recovering("strangers"))  # a minute has passed
-        wait_until(lambda: (look := last_look(connection)) is not None and not look.clear, "it is found", 20)
+        wait_until(lambda: (look := last_look(connection)) is not None and not look.clear, "it is found")
         assert last_look(connection).strangers == {"plain@test": ("celery",)}
-        wait_until(lambda: timeout() == 3600, "the timeout is the broker's again", 20)
+        wait_until(lambda: timeout() == 3600, "the timeout is the broker's again")
         assert "plain@test (celery)" in under_test.said("a")
         assert "plain@test (celery)" in under_test.command("status")

@@ -31,30 +31,30 @@ def pair(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def test_canvas(pair: FleetUnderTest, tasks: Any) -> None:
     add, total = tasks.add, tasks.total
-    assert chain(add.s(1, other=1), add.s(other=2), add.s(other=3))().get(timeout=20) == 7
-    assert chord([add.s(i, other=i) for i in range(10)])(total.s()).get(timeout=20) == 90
-    assert group(add.s(i) for i in range(5))().get(timeout=20) == [0, 1, 2, 3, 4]
-    assert sorted(add.starmap([(1, 2), (3, 4)]).apply_async().get(timeout=20)) == [3, 7]
+    assert chain(add.s(1, other=1), add.s(other=2), add.s(other=3))().get(timeout=60) == 7
+    assert chord([add.s(i, other=i) for i in range(10)])(total.s()).get(timeout=60) == 90
+    assert group(add.s(i) for i in range(5))().get(timeout=60) == [0, 1, 2, 3, 4]
+    assert sorted(add.starmap([(1, 2), (3, 4)]).apply_async().get(timeout=60)) == [3, 7]
 
 
 def test_retry_replace_and_failure(pair: FleetUnderTest, tasks: Any) -> None:
-    assert tasks.flaky.delay(3).get(timeout=20) == 3
-    assert tasks.replaced.delay(5).get(timeout=20) == 15
+    assert tasks.flaky.delay(3).get(timeout=60) == 3
+    assert tasks.replaced.delay(5).get(timeout=60) == 15
     with pytest.raises(ValueError, match="broken on purpose"):
-        tasks.broken.delay().get(timeout=20)
+        tasks.broken.delay().get(timeout=60)
 
 
 def test_a_retry_that_could_not_be_sent_is_no_failure(pair: FleetUnderTest, tasks: Any) -> None:
     result = tasks.over_a_gap.delay(3)
-    assert result.get(timeout=20) == 3
+    assert result.get(timeout=60) == 3
     # Twice in vain, then by the delivery that came again, and at last by the retry.
     assert pair.ledger.llen(f"started:{result.id}") == 3
 
 
 def test_undeclared_and_outside_tasks(pair: FleetUnderTest, tasks: Any) -> None:
-    assert tasks.plain.delay(4).get(timeout=20) == 8
+    assert tasks.plain.delay(4).get(timeout=60) == 8
     result = tasks.outside.delay(4)
-    assert result.get(timeout=20) == 12
+    assert result.get(timeout=60) == 12
     assert pair.client.hexists(pair.keys.lanes, lane_queue("outside"))
     wait_until(lambda: pair.fence(result.id)["state"] == "done", "its fence is settled")
 
@@ -62,9 +62,9 @@ def test_undeclared_and_outside_tasks(pair: FleetUnderTest, tasks: Any) -> None:
 def test_eta_expiry_and_ignored_results(pair: FleetUnderTest, tasks: Any) -> None:
     soon = tasks.add.apply_async((1,), {"other": 1}, countdown=1.0)
     late = tasks.add.apply_async((1,), expires=-1)
-    assert soon.get(timeout=20) == 2
+    assert soon.get(timeout=60) == 2
     with pytest.raises(Exception, match="expired"):
-        late.get(timeout=20)
+        late.get(timeout=60)
     assert pair.ledger.llen(f"started:{late.id}") == 0
     ignored = tasks.add.apply_async((1,), ignore_result=True)
     wait_until(lambda: pair.finishes(ignored.id) == 1, "a task whose result is ignored ends")
@@ -72,11 +72,11 @@ def test_eta_expiry_and_ignored_results(pair: FleetUnderTest, tasks: Any) -> Non
 
 def test_a_state_that_cannot_be_saved_is_an_error_in_the_task(pair: FleetUnderTest, tasks: Any) -> None:
     with allow_join_result(), pytest.raises(CheckpointError, match=r"tests\.unsaved cannot be saved"):
-        tasks.unsaved.delay().get(timeout=20)
+        tasks.unsaved.delay().get(timeout=60)
 
 
 def test_one_call_says_its_profile_and_size(pair: FleetUnderTest, tasks: Any) -> None:
-    assert tasks.add.apply_async((1,), profile="Named/1", size=2.5).get(timeout=20) == 1
+    assert tasks.add.apply_async((1,), profile="Named/1", size=2.5).get(timeout=60) == 1
     wait_until(lambda: pair.client.hexists(pair.keys.lanes, lane_queue("Named/1")), "the lane is entered")
 
 
@@ -112,7 +112,7 @@ def test_an_impossible_option_is_a_sentence_and_no_worker(pair: FleetUnderTest) 
 
 
 def test_a_killed_workers_task_comes_back_and_ends_once(pair: FleetUnderTest, tasks: Any) -> None:
-    assert tasks.step.delay(0).get(timeout=20) == 1  # enters the lane
+    assert tasks.step.delay(0).get(timeout=60) == 1  # enters the lane
     pair.worker("k")
     pair.ready("k")
     wait_until(lambda: bool(pair.client.zcard(pair.keys.alive) >= 3), "three workers are alive")
@@ -127,7 +127,7 @@ def test_a_killed_workers_task_comes_back_and_ends_once(pair: FleetUnderTest, ta
 def test_a_frozen_worker_that_thaws_does_not_finish_what_another_finished(
     pair: FleetUnderTest, tasks: Any
 ) -> None:
-    assert tasks.step.delay(0).get(timeout=20) == 1  # enters the lane
+    assert tasks.step.delay(0).get(timeout=60) == 1  # enters the lane
     process = pair.worker("f", pool="threads")
     pair.ready("f")
     result = tasks.step.apply_async((0,), {"steps": 40}, queue=direct_queue("f@test"))
@@ -138,7 +138,6 @@ def test_a_frozen_worker_that_thaws_does_not_finish_what_another_finished(
     wait_until(
         lambda: "not run to its end" in pair.said("f") or "Ignore" in pair.said("f"),
         "the thawed copy is refused",
-        timeout_s=30,
     )
     pair.finished_once(result.id)
 
