@@ -128,8 +128,10 @@ class LaneFollower:
         return self.seen.ordered
 
     def _holding(self) -> tuple[str, ...]:
-        """The profiles that this worker holds, where its slots share a device."""
-        return tuple(self.held_profiles()) if self.view.slots > 1 and self.hardware.gpu_memory_bytes else ()
+        """The profiles that this worker holds, where its slots share a device or it is to try something."""
+        shared = self.view.slots > 1 and self.hardware.gpu_memory_bytes
+        tries = self.order is not None and self.worker in self.order.first_runs
+        return tuple(self.held_profiles()) if shared or tries else ()
 
     def _judged(self, able: list[str], holding: tuple[str, ...]) -> list[str]:
         """The lanes this worker may serve now, best first, by the last look."""
@@ -142,7 +144,10 @@ class LaneFollower:
         now = time.time()
         oldest = {queue: now - at for queue, at in heads.items() if at is not None}
         speed = self.order.speeds.get(self.worker, 1.0)
-        chosen = [queue for queue in ranked(self.order, waiting, oldest, speed, device) if queue in able]
+        first = self.order.first_runs.get(self.worker)
+        if first not in self.view.lanes or self.view.lanes[first].name in holding:
+            first = None  # one of its kind is enough
+        chosen = [q for q in ranked(self.order, waiting, oldest, speed, device, first) if q in able]
         if self.order.exclusive:
             return chosen
         known = {offer.queue for offer in self.order.offers}

@@ -7,13 +7,15 @@ anything is not; and a guess must not give the last tasks to hardware that may b
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
 from balancer.decide.columns import Columns, Flags, Floats
-from balancer.decide.durations import pairs_in
+from balancer.decide.durations import Durations, pairs_in
 from balancer.decide.estimate import hinted_s
 from balancer.decide.situation import Situation
 
@@ -21,21 +23,21 @@ from balancer.decide.situation import Situation
 #: err by about e^0.5 (the deviation of Gavel's measured pairs from class speeds).
 UNSEEN: Final = 1.65
 
-#: A lane that its class never ran, and does not run, counts as this many times better than guessed, at most
-#: as good as its best: more than a tie, so that a first run comes soon.
+#: A class has a lane tried that it never ran if it were, so many times better than guessed, among its best.
 UNTRIED: Final = 1.3
 
-#: One that it runs for the first time right now counts as so much worse: that run will tell.
+#: To all but the worker that has the first run such a lane counts as so much worse: that run will tell.
 UNDER_WAY: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Doubts:
-    """Factors (lanes, classes), 1 where a pair ran or is hinted: `longer` than guessed it may take, and the
-    `turn` that it has among the lanes of its class."""
+    """Of pairs (lanes, classes): factors, 1 where one ran or is hinted, by which it may take `longer` than
+    guessed, and for its `turn` among the lanes of its class; `fresh`, what never ran and does not run."""
 
     longer: Floats
     turn: Floats
+    fresh: Flags
 
 
 def doubts(situation: Situation, seen: Columns) -> Doubts:
@@ -43,9 +45,24 @@ def doubts(situation: Situation, seen: Columns) -> Doubts:
     known = pairs_in(situation, seen)
     width = len(seen.classes)
     unknown = (known.by_lane(known.count, 0.0)[:, :width] == 0) & ~_hinted(situation, seen)
-    now = _running(seen, unknown.shape)
-    turn = np.where(unknown, np.where(now, UNDER_WAY, UNTRIED), 1.0)
-    return Doubts(longer=np.where(unknown, UNSEEN, 1.0), turn=turn)
+    fresh = unknown & ~_running(seen, unknown.shape)
+    return Doubts(longer=np.where(unknown, UNSEEN, 1.0), turn=np.where(unknown, UNDER_WAY, 1.0), fresh=fresh)
+
+
+def dealt(known: Durations, place: int, queues: Sequence[str]) -> Mapping[str, str]:
+    """Who of the class at this `place` has the first run of which of these lanes (best first): by worker.
+    One each, beginning with whoever is free soonest, and no more lanes than workers: what a whole class took
+    up at once would teach it no more, and with many lanes most of its work would be tries."""
+    seen, runs = known.seen, known.seen.runs
+    mine = seen.members(place)
+    mine = mine[seen.ok[mine] & ~seen.hot[mine]]
+    if not queues or not mine.size:
+        return MappingProxyType({})
+    soonest = np.full(seen.slots.size, np.inf)
+    np.minimum.at(soonest, runs.worker, known.left)
+    free = np.where(seen.busy < seen.slots, 0.0, soonest)
+    names, turns = runs.workers.roster.names, mine[np.argsort(free[mine], kind="stable")].tolist()
+    return MappingProxyType({names[i]: queue for i, queue in zip(turns, queues, strict=False)})
 
 
 def _hinted(situation: Situation, seen: Columns) -> Flags:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from balancer.decide.capacity import SLOW, ClassSlots, class_slots
 from balancer.decide.columns import Columns
 from balancer.decide.deadlines import pressing
-from balancer.decide.doubt import doubts
+from balancer.decide.doubt import UNTRIED, Doubts, dealt, doubts
 from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.energy import lateness, power_of, slack_s
 from balancer.decide.fairness import PATIENT, favours
@@ -43,7 +43,7 @@ FAST: Final = 1.25
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
     """Lanes against classes at one moment: `seconds` p (lanes, classes), the same with what is not known of
-    a pair as `cautious`, the `turn` that a pair has by `doubt`, `taken`, the slots that one task takes up
+    a pair as `cautious`, the `doubt` of it, `taken`, the slots that one task takes up
     meanwhile, the prices. By the cautious ones, of each lane the `best` (inf: nobody can) and `soonest_s`
     (lanes,), when a task of it would be done by the class that is `first` (inf: nobody can); `frugal_best`
     and `frugal_s` (lanes, classes) are these two as a class sees them that leaves tasks to frugal hardware
@@ -54,7 +54,7 @@ class Market:
     slots: Sequence[ClassSlots]
     seconds: Array
     cautious: Array
-    turn: Array
+    doubt: Doubts
     taken: Array
     best: Array
     prices: Prices
@@ -88,7 +88,7 @@ def market(situation: Situation, known: Durations) -> Market:
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
     slack = slack_s(situation.settings, 0.0 if idle else float(n @ prices.value))
     late = lateness(power_of(classes, situation.power, situation.profiles), cautious, taken, done, slack)
-    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, cautious=cautious, turn=doubt.turn,
+    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, cautious=cautious, doubt=doubt,
                   taken=taken, prices=prices, first=first, best=cautious.min(axis=1, initial=np.inf),
                   soonest_s=done.min(axis=1, initial=np.inf),
                   frugal_best=(cautious - late).min(axis=1, initial=np.inf)[:, None] + late,
@@ -147,7 +147,8 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
             usual=mix,
         )
         groups = _groups(order, offers, shelf.waiting[rows], first.get(h, ()), ties)
-        made.append(replace(order, groups=groups))
+        tries = () if plain or h in first else _tries(state, h, offers, rows, ties)
+        made.append(replace(order, groups=groups, first_runs=dealt(known, h, tries)))
     return tuple(made)
 
 
@@ -184,7 +185,7 @@ def _offers(state: Market, h: int, shelf: Shelf, weight: float | None) -> tuple[
     """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane, and one whose
     deadline this class is to meet, is offered without a better one. With `weight` 1 the order goes by backlog
     over seconds instead of by price; with `None` by whose turn it is alone."""
-    p, price = state.seconds[:, h] / state.turn[:, h], float(state.prices.price[h])
+    p, price = state.seconds[:, h] / state.doubt.turn[:, h], float(state.prices.price[h])
     rows = np.flatnonzero(np.isfinite(p))
     own, best = state.cautious[rows, h], state.best[rows]
     cost = price * p[rows] * state.taken[rows, h]
@@ -204,6 +205,16 @@ def _offers(state: Market, h: int, shelf: Shelf, weight: float | None) -> tuple[
         best_seconds=np.where(alone, own, others),
         soonest_s=np.where(nobody, np.nan, soonest),
     )
+
+
+def _tries(state: Market, h: int, offers: Offers, rows: NDArray[np.intp], tie_ratio: float) -> list[str]:
+    """Lanes that class `h` never ran and which may be among its best, best first."""
+    fresh, turn = state.doubt.fresh[rows, h], state.doubt.turn[rows, h]
+    if not fresh.any():
+        return []
+    guess = offers.ratio / turn
+    found = np.flatnonzero(fresh & (guess * UNTRIED >= guess.max() * (1 - tie_ratio)))
+    return [offers.queues[i] for i in found.tolist()]
 
 
 def _pressure(waiting: Array, seconds: Array) -> Array:

@@ -56,13 +56,14 @@ def admitted(order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> It
 
 
 def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float] | None = None,
-           speed: float = 1.0, device: Device | None = None) -> list[str]:
+           speed: float = 1.0, device: Device | None = None, first: str | None = None) -> list[str]:
     """The queues a worker should list in its next pop, best first, at most `LISTED_MOST`.
 
     Groups in order; inside one by age of the head (`oldest`, s by queue) where all that wait there have
     one, and by length where ages are alike or unknown. Then lanes in no group that have work and that the
     guard admits by now. On a `device` that slots share, by what they waste of it first (`packed`), if the
-    order tells the usual tasks.
+    order tells the usual tasks. Before them all comes `first`, the lane of which this worker is to have
+    the first run (`order.first_runs`), where the guard admits it and something waits there.
     """
     offers = {offer.queue: offer for offer in order.offers}
     drain, ages = drain_s(order, waiting), oldest or {}
@@ -73,6 +74,8 @@ def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float]
         grouped = {queue for group in order.groups for queue in group}
         groups += [[o.queue] for o in order.offers if o.queue not in grouped and waiting.get(o.queue, 0) > 0
                    and (not order.guarded or sooner(o, order, drain, speed))]
+    if first is not None and waiting.get(first, 0) > 0 and any(first in group for group in groups):
+        groups = [[first], *([q for q in group if q != first] for group in groups)]
     if device is not None and order.usual:
         groups = packed(groups, device, order.usual)
     listed = [q for group in groups for q in (_by_age(group, waiting, ages) if len(group) > 1 else group)]

@@ -165,9 +165,10 @@ class Order:
     `best_seconds`, or `soonest_s` corrected by what the backlog has grown since
     (`balancer.decide.order.accepts`). With `exclusive` lanes that are not in `groups` are not
     served at all while the order is fresh. `speeds` names the workers of the class that are
-    faster or slower than it, with their speed relative to it. `usual` are the fleet's usual tasks
-    by the device memory (bytes) that they take, with how often each comes (Σ = 1); empty where no
-    task takes any.
+    faster or slower than it, with their speed relative to it. `first_runs` is, by worker, the lane
+    that nobody of the class has run yet and that this worker tries before any other. `usual` are the
+    fleet's usual tasks by the device memory (bytes) that they take, with how often each comes
+    (Σ = 1); empty where no task takes any.
     """
 
     hardware_class: str
@@ -179,6 +180,7 @@ class Order:
     committed_s: float = 0.0
     backlog_s: float = 0.0
     speeds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    first_runs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     guarded: bool = True
     exclusive: bool = False
     strategy: str = "priced"

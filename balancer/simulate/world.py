@@ -108,6 +108,8 @@ class World:
             return None
         name = node.machine.hardware.hardware_class
         order = self.orders.get(name)
+        if order is not None and node.name in order.first_runs:
+            return None
         speed = order.speeds.get(node.name, 1.0) if order else 1.0
         free = node.free_bytes(self._asked.by_profile)
         return name, speed, free, None if free is None else node.free_slots(self.ahead)
@@ -140,11 +142,18 @@ class World:
         if order is None:
             return sorted(oldest, key=lambda queue: -oldest[queue])
         waiting = {queue: self.queues.waiting[queue] for queue in self._order_of}
-        chosen = ranked(order, waiting, oldest, order.speeds.get(node.name, 1.0), self._device(node))
+        chosen = ranked(order, waiting, oldest, order.speeds.get(node.name, 1.0), self._device(node),
+                        self._first(node, order))
         if order.exclusive:
             return chosen
         known = {offer.queue for offer in order.offers}
         return [*chosen, *(queue for queue in self._order_of if queue not in known)]
+
+    @staticmethod
+    def _first(node: Node, order: Order) -> str | None:
+        """The lane of which it is to have the first run, unless it has begun one."""
+        queue = order.first_runs.get(node.name)
+        return None if queue in {lane_queue(run.job.profile) for run in node.runs.values()} else queue
 
     def _device(self, node: Node) -> Device | None:
         """What is free of a shared device, and what a task of each lane takes of it."""

@@ -188,6 +188,7 @@ def test_orders_are_published_and_replaced(world: World) -> None:
         values={LANE: 0.5},
         price=0.25,
         committed_s=3.0,
+        first_runs={"w@h": LANE},
         guarded=False,
         exclusive=True,
     )

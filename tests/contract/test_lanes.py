@@ -181,6 +181,18 @@ def test_a_lane_newer_than_the_order_is_served_unless_it_is_exclusive(
     assert lanes_of(follower.arrange([A, B, *OWN])) == [A]
 
 
+def test_a_worker_tries_what_it_is_to_try_first_unless_it_holds_one_already(
+    connection: Connection, follower: LaneFollower
+) -> None:
+    for queue in (A, B, C):
+        wait_in(connection, queue, 5)
+    publish(connection, order((A,), (B,), (C,), first_runs={"w@h": C, "other@h": B}))
+    assert lanes_of(follower.arrange([A, B, C, *OWN])) == [C, A, B]
+    follower.held_profiles = lambda: ["c"]
+    follower.look_again()
+    assert lanes_of(follower.arrange([A, B, C, *OWN])) == [A, B, C]
+
+
 def test_queues_of_others_and_lanes_take_turns(connection: Connection, follower: LaneFollower) -> None:
     publish(connection, order((A,)))
     assert follower.arrange([A, "celery", *OWN]) == [*OWN, "celery", A]

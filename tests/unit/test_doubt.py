@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from balancer.decide.columns import columns
-from balancer.decide.doubt import UNDER_WAY, UNSEEN, UNTRIED, Doubts, doubts
+from balancer.decide.doubt import UNDER_WAY, UNSEEN, Doubts, doubts
 from balancer.decide.estimate import Estimates
 from balancer.decide.order import orders
 from balancer.decide.pull import ranked
@@ -40,7 +40,8 @@ def test_only_what_never_ran_is_in_doubt() -> None:
     found = doubted(fleet(f"{V100} {K80}", lanes="a:9 b:9"), guessed())
     # Classes by name: K80, V100.
     assert found.longer.tolist() == [[1.0, 1.0], [UNSEEN, 1.0]]
-    assert found.turn.tolist() == [[1.0, 1.0], [UNTRIED, 1.0]]
+    assert found.turn.tolist() == [[1.0, 1.0], [UNDER_WAY, 1.0]]
+    assert found.fresh.tolist() == [[False, False], [True, False]]
 
 
 @pytest.mark.parametrize(("hint", "factor"), [({K80: 3.0}, 1.0), ({"cuda": 3.0}, 1.0), ({V100: 3.0}, UNSEEN)])
@@ -57,22 +58,47 @@ def test_an_authors_hint_leaves_no_doubt_either() -> None:
 
 def test_a_first_run_under_way_is_awaited_by_its_class_and_by_no_other() -> None:
     state = with_running(fleet(f"{V100} {K80}*2", lanes="a:9 b:9"), f"{K80}-0", held("t", "b", ran_s=0.1))
-    assert doubted(state, guessed()).turn.tolist() == [[1.0, 1.0], [UNDER_WAY, 1.0]]
+    assert not doubted(state, guessed()).fresh.any()
     state = with_running(fleet(f"{V100} {K80}*2", lanes="a:9 b:9"), f"{V100}-0", held("t", "b", ran_s=0.1))
-    assert doubted(state, guessed()).turn[1, 0] == UNTRIED
+    assert doubted(state, guessed()).fresh[1, 0]
 
 
-def test_a_lane_never_tried_is_a_tie_of_the_best_until_somebody_tries_it() -> None:
+def test_a_lane_never_tried_comes_first_for_one_worker_until_somebody_tries_it() -> None:
     # By the guess, b is a fifth worse on a K80 than a is.
     table = {"a": {V100: 1.0, K80: 2.0}, "b": {V100: 0.8}}
     ages = {A: 1.0, B: 2.0}
     state = fleet(f"{V100}*4 {K80}*4", lanes="a:90 b:90")
     slower = replace(guessed(table), class_speed={V100: 3.0, K80: 1.2})
     before = order_of(state, K80, slower)
-    assert ranked(before, {A: 90, B: 90}, ages)[0] == B
+    assert before.first_runs == {f"{K80}-0": B}
+    assert ranked(before, {A: 90, B: 90}, ages, first=B)[0] == B
+    assert ranked(before, {A: 90, B: 90}, ages)[0] == A
     tried = with_running(state, f"{K80}-0", held("t", "b", ran_s=0.1))
     after = order_of(tried, K80, slower)
+    assert not after.first_runs
     assert ranked(after, {A: 90, B: 90}, ages)[0] == A
+
+
+def test_nobody_is_to_try_what_is_guessed_to_be_far_from_the_best() -> None:
+    table = {"a": {V100: 1.0, K80: 2.0}, "b": {V100: 0.8}}
+    slow = replace(guessed(table), class_speed={V100: 3.0, K80: 0.8})
+    assert not order_of(fleet(f"{V100}*4 {K80}*4", lanes="a:90 b:90"), K80, slow).first_runs
+
+
+def test_first_runs_are_dealt_one_a_worker_and_first_to_whoever_is_free_soonest() -> None:
+    state = with_running(fleet(f"{K80}*3", lanes="a:9 b:9 c:9"), f"{K80}-0", held("t", "a", ran_s=0.1))
+    found = order_of(state, K80, Estimates()).first_runs
+    assert sorted(found) == [f"{K80}-1", f"{K80}-2"]
+    assert sorted(found.values()) == [B, lane_queue("c")]
+    alone = order_of(fleet(K80, lanes="a:9 b:9 c:9"), K80, Estimates()).first_runs
+    assert list(alone) == [f"{K80}-0"]
+
+
+def test_a_first_run_comes_before_all_else_but_not_past_the_guard() -> None:
+    order = order_of(fleet(f"{V100} {K80}", lanes="a:90 b:4"), K80, guessed())
+    assert ranked(order, {A: 90, B: 4}, first=B) == [B, A]
+    assert ranked(order, {A: 90, B: 0}, first=B) == [A, B], "nothing waits there"
+    assert B not in ranked(order, {A: 0, B: 1}, first=B), "others would be sooner"
 
 
 def test_the_last_tasks_do_not_go_to_hardware_that_nobody_has_tried() -> None:
