@@ -52,7 +52,7 @@ def class_slots(situation: Situation, known: Durations) -> list[ClassSlots]:
     count = len(seen.classes)
     capacity = np.bincount(seen.place[seen.ok], (seen.slots * speed)[seen.ok], minlength=count)
     committed = np.bincount(place, free * speed[worker], minlength=count)
-    eager = speed * eagerness(seen, situation.settings)
+    eager = speed * eagerness(seen, situation.warming, situation.settings)
     eager = eager * willingness(seen, situation.needs, situation.fleet.at, situation.settings)
     quick = (eager[worker] >= SLOW) & ~seen.hot[worker]
     times, answer = _by_class(free[quick], place[quick], count), []

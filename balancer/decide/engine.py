@@ -202,6 +202,7 @@ def situation(
         power=memory.power,
         needs=memory.needs,
         ahead_s=memory.account.ahead_s if memory.account else {},
+        warming=memory.warming,
         imbalance=imbalance,
         forecasts=forecasts,
         foreseen=confident(forecasts) if imbalance and imbalance.kind == "predicted" else {},

@@ -14,6 +14,7 @@ from typing import Final
 from balancer.decide.energy import learn_power
 from balancer.decide.estimate import learn_runs
 from balancer.decide.hardware import observe_profiles
+from balancer.decide.heat import learn_warming
 from balancer.decide.history import MoveHistory, ProfileMoves, TaskMoves
 from balancer.decide.memory import Memory
 from balancer.decide.rest import learn_needs
@@ -30,11 +31,12 @@ MOOT: Final = "finished"
 
 
 def learn(memory: Memory, events: Sequence[Event], fleet: Fleet, settings: Settings) -> Memory:
-    """The memory after this look and these events: power, durations by profile and class, then the hardware
-    profiles."""
+    """The memory after this look and these events: power, heat, durations by profile and class, then the
+    hardware profiles."""
     power, needs = learn_power(memory.power, fleet), learn_needs(memory.needs, fleet, settings)
-    if power is not memory.power or needs is not memory.needs:
-        memory = replace(memory, power=power, needs=needs)
+    warming = learn_warming(memory.warming, fleet, settings)
+    if power is not memory.power or needs is not memory.needs or warming is not memory.warming:
+        memory = replace(memory, power=power, needs=needs, warming=warming)
     runs = [event for event in events if isinstance(event, RunFinished)]
     shared = {p.name: p.learned_as for lane in fleet.lanes if (p := lane.profile).group}
     if shared:

@@ -20,6 +20,7 @@ from balancer.decide.energy import Draw
 from balancer.decide.estimate import Estimates
 from balancer.decide.fairness import Account
 from balancer.decide.forecast import Foresight
+from balancer.decide.heat import COOL, Warming
 from balancer.decide.history import MoveHistory
 from balancer.decide.packed import pack, pack_names, unpack, unpack_names
 from balancer.decide.rest import Need
@@ -40,8 +41,9 @@ class Memory:
     `loads` are the records of the performance window, oldest first; `worker_loads` holds, by worker,
     the utilisations (0–1) at the same times, `None` where the worker was not seen. `foresight` are the
     forecasts that are not due and how good earlier ones were. `prices`, `power` and `needs` are by
-    hardware class, `profiles` by kind of hardware; `asleep` are the nodes that may sleep. `account` is
-    what groups of tasks were given, where fairness is asked for. `cursor` is the last event that was learned.
+    hardware class, `profiles` by kind of hardware; `asleep` are the nodes that may sleep, `warming` the
+    temperatures of the last looks (left out of the document). `account` is what groups of tasks were given,
+    where fairness is asked for. `cursor` is the last event that was learned.
     """
 
     thresholds: Thresholds | None = None
@@ -55,6 +57,7 @@ class Memory:
     needs: Mapping[str, Need] = field(default_factory=lambda: MappingProxyType({}))
     asleep: tuple[str, ...] = ()
     account: Account | None = None
+    warming: Warming = COOL
     profiles: Mapping[str, HardwareProfile] = field(default_factory=lambda: HARDWARE_PROFILES)
     history: MoveHistory = field(default_factory=MoveHistory)
     cursor: str = ""
@@ -69,7 +72,8 @@ def to_document(memory: Memory) -> dict[str, Any]:
     """The memory as JSON can say it."""
     loads = Series.of(memory.worker_loads, len(memory.loads))
     document: dict[str, Any] = encode(
-        replace(memory, worker_loads={}, estimates=Estimates(), foresight=Foresight()))
+        replace(memory, worker_loads={}, estimates=Estimates(), foresight=Foresight(), warming=COOL))
+    del document["warming"]
     document["worker_loads"] = {
         "names": pack_names(loads.names), "values": [pack(column) for column in loads.columns]}
     document["foresight"] = forecast.to_document(memory.foresight, loads.names)
@@ -86,7 +90,7 @@ def from_document(document: Mapping[str, Any]) -> Memory:
         raise StoreError(f"memory: {version!r} is no version")
     if version > VERSION:
         raise StoreError(f"memory: version {version} is newer than {VERSION}, the newest this balancer reads")
-    apart = {"version", "estimates", "worker_loads", "foresight"}
+    apart = {"version", "estimates", "worker_loads", "foresight", "warming"}
     if version == 1:  # which kept forecasts as records; they are soon made anew
         apart |= {"pending", "tracks"}
     fields = {name: value for name, value in document.items() if name not in apart}

@@ -131,7 +131,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     first = _first(state, urgent, {row: h for row, h in starving(state, situation).items()
                                    if favour is None or favour[row] > PATIENT})
     backlog_s = sum(n * values[queue] for queue, n in backlog.items())
-    eager = eagerness(known.seen, settings)
+    eager = eagerness(known.seen, situation.warming, settings)
     eager = eager * willingness(known.seen, situation.needs, situation.fleet.at, settings)
     speeds, made = _speeds(known.seen, eager), []
     shelf = replace(_shelf(state, backlog, left, urgent), favour=favour)

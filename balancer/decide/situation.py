@@ -14,6 +14,7 @@ from typing import Protocol
 from balancer.decide.columns import Columns
 from balancer.decide.energy import Draw
 from balancer.decide.estimate import Estimates
+from balancer.decide.heat import COOL, Warming
 from balancer.decide.history import MoveHistory
 from balancer.decide.pairs import Pairs
 from balancer.decide.rest import Need
@@ -34,10 +35,11 @@ from balancer.settings import Settings
 class Situation:
     """Everything known when a strategy is asked. `prices` are the last prices, `power` what workers told of
     theirs and `needs` the slots that were in use lately, all by hardware class, `ahead_s` by how much each
-    group of tasks had more than its share (`fairness`), `in_flight` the moves that have not ended, `profiles`
-    the hardware profiles by kind. `orders` are those that the strategy made this turn, once it has;
-    `foreseen` the values of `forecasts` by subject where the imbalance is a foreseen one; `columns` the
-    fleet's and `pairs` those of the estimates, where they are made already."""
+    group of tasks had more than its share (`fairness`), `warming` the temperatures of the last looks,
+    `in_flight` the moves that have not ended, `profiles` the hardware profiles by kind. `orders` are those
+    that the strategy made this turn, once it has; `foreseen` the values of `forecasts` by subject where the
+    imbalance is a foreseen one; `columns` the fleet's and `pairs` those of the estimates, where they are made
+    already."""
 
     fleet: Fleet
     settings: Settings
@@ -49,6 +51,7 @@ class Situation:
     power: Mapping[str, Draw] = field(default_factory=lambda: MappingProxyType({}))
     needs: Mapping[str, Need] = field(default_factory=lambda: MappingProxyType({}))
     ahead_s: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    warming: Warming = COOL
     imbalance: Imbalance | None = None
     forecasts: Sequence[Forecast] = ()
     foreseen: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
