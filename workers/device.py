@@ -1,15 +1,11 @@
-"""What is free of the device whose memory this worker's slots share, as the choice at a pop wants it.
-
-A reading tells what tasks have taken by now; one that has just begun takes the rest of what it asked for in a
-moment. So what all held tasks were promised counts too, whichever leaves less.
-"""
+"""What is free of the device whose memory this worker's slots share, as the choice at a pop wants it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from balancer.decide.fragments import Room
+from balancer.decide.fragments import Room, left_bytes
 from balancer.decide.pull import Device
 from balancer.model import Footprint, Hardware, Reading, TaskProfile
 
@@ -30,10 +26,8 @@ def shared_device(hardware: Hardware, reading: Reading, slots: int, lanes: Mappi
         return None
     asked_by = {lane.name: lane.needs.gpu_memory_bytes or 0 for lane in lanes.values()}
     profiles = list(held)
-    free = float(total - sum(asked_by.get(name, 0) for name in profiles))
-    if reading.gpu_memory_free_bytes is not None:
-        free = min(free, reading.gpu_memory_free_bytes)
-    room = Room(left=(max(0.0, free),), slots=max(1, slots - len(profiles)))
+    free = left_bytes(total, (asked_by.get(name, 0) for name in profiles), reading.gpu_memory_free_bytes)
+    room = Room(left=(free,), slots=max(1, slots - len(profiles)))
     return Device(room=room, takes=takes)
 
 

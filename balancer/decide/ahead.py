@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from balancer.decide.capacity import Rates, class_slots
+from balancer.decide.capacity import class_slots, rates_of
 from balancer.decide.columns import Columns
 from balancer.decide.cost import handover_cost_s
 from balancer.decide.durations import Durations, durations
@@ -121,7 +121,7 @@ def _free_in(situation: Situation, known: Durations) -> list[list[float]]:
             ahead.setdefault(task.queue, []).append(task)
     heaps = []
     for place, slots in enumerate(class_slots(situation, known)):
-        before, rates = ahead.get(class_queue(known.seen.classes[place]), []), Rates(situation)
+        before, rates = ahead.get(class_queue(known.seen.classes[place]), []), rates_of(situation)
         heap = slots.free_in[:CONSIDERED + len(before)].tolist()
         first = situation.fleet.workers[int(known.seen.members(place)[0])] if before else None
         for task in before:

@@ -6,24 +6,24 @@ From a snapshot of the fleet and the durations; read by `order` for prices and t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from balancer.decide.columns import Columns, Flags, Floats, Places
 from balancer.decide.durations import Durations
-from balancer.decide.estimate import DEFAULT_S
-from balancer.decide.heat import eagerness
+from balancer.decide.estimate import DEFAULT_S, Estimates, seconds
+from balancer.decide.heat import Warming, eagerness
+from balancer.decide.kept import kept
 from balancer.decide.occupancy import occupancy
-from balancer.decide.rest import willingness
+from balancer.decide.rest import Need, willingness
 from balancer.decide.situation import Situation
-from balancer.decide.slots import one_s
-from balancer.model import Fleet, HeldTask, QueuedTask, TaskProfile, Worker
+from balancer.model import Fleet, HardwareProfile, HeldTask, QueuedTask, TaskProfile, Worker
 from balancer.model.table import Roster
 from balancer.routing import class_queue, direct_queue, is_direct_queue
+from balancer.settings import Settings
 
 #: A slot that runs something is not idle, however soon it is done (s).
 LEAST_S: Final = 0.01
@@ -43,29 +43,35 @@ class ClassSlots:
     free_in: Floats
 
 
-def class_slots(situation: Situation, known: Durations) -> list[ClassSlots]:
+def class_slots(situation: Situation, known: Durations) -> tuple[ClassSlots, ...]:
     """What each class has to give, in the order of `known.seen.classes`. Workers that are not "ok" give
     nothing, and nobody waits for them."""
-    seen, waiting = known.seen, _direct_work(situation.fleet)
-    free, worker = _free_in(situation, known, waiting)
+    return _class_slots(known, situation.fleet, situation.estimates, situation.settings, situation.profiles,
+                        situation.needs, situation.warming)
+
+
+@kept
+def _class_slots(known: Durations, fleet: Fleet, estimates: Estimates, settings: Settings, kinds: Kinds,
+                 needs: Mapping[str, Need], warming: Warming) -> tuple[ClassSlots, ...]:
+    seen, waiting = known.seen, _direct_work(fleet)
+    rates = [Rates(fleet, estimates, settings, kinds) for _ in seen.classes]
+    free, worker = _free_in(fleet, known, waiting, rates)
     place, speed = seen.place[worker], seen.speed
     count = len(seen.classes)
     capacity = np.bincount(seen.place[seen.ok], (seen.slots * speed)[seen.ok], minlength=count)
     committed = np.bincount(place, free * speed[worker], minlength=count)
-    eager = speed * eagerness(seen, situation.warming, situation.settings)
-    eager = eager * willingness(seen, situation.needs, situation.fleet.at, situation.settings)
+    eager = speed * eagerness(seen, warming, settings) * willingness(seen, needs, fleet.at, settings)
     quick = (eager[worker] >= SLOW) & ~seen.hot[worker]
     times, answer = _by_class(free[quick], place[quick], count), []
     for h, name in enumerate(seen.classes):
         shared = waiting.get(class_queue(name), [])
         work = float(committed[h])
         if shared:
-            first = situation.fleet.workers[int(seen.members(h)[0])]
-            rates = Rates(situation)
-            work += sum(rates.run_s(task, first) for task in shared)
+            first = fleet.workers[int(seen.members(h)[0])]
+            work += sum(rates[h].run_s(task, first) for task in shared)
         answer.append(ClassSlots(capacity=float(capacity[h]), committed_s=work,
                                  free_in=np.sort(times[h])))
-    return answer
+    return tuple(answer)
 
 
 def _by_class(times: Floats, place: Places, count: int) -> list[Floats]:
@@ -75,6 +81,7 @@ def _by_class(times: Floats, place: Places, count: int) -> list[Floats]:
     return np.split(times[order], np.cumsum(np.bincount(place, minlength=count))[:-1])
 
 
+Kinds = Mapping[str, HardwareProfile]
 Waiting = Mapping[str, list[QueuedTask]]
 
 
@@ -88,12 +95,14 @@ def _direct_work(fleet: Fleet) -> Waiting:
     return found
 
 
-def _free_in(situation: Situation, known: Durations, waiting: Waiting) -> tuple[Floats, Places]:
-    """Seconds until each slot of the healthy workers is free, and the worker that each belongs to."""
+def _free_in(fleet: Fleet, known: Durations, waiting: Waiting,
+             rates: Sequence[Rates]) -> tuple[Floats, Places]:
+    """Seconds until each slot of the healthy workers is free, and the worker that each belongs to; `rates` by
+    class."""
     seen, runs = known.seen, known.seen.runs
     simple = seen.ok & seen.plain & ~_awaited(seen.runs.workers.roster, waiting)
     theirs = simple[runs.worker]
-    each = _taken(situation.fleet, seen)
+    each = _taken(fleet, seen)
     busy = np.repeat(np.maximum(LEAST_S, known.left[theirs]), each[theirs])
     owner = np.repeat(runs.worker[theirs], each[theirs])
     used = np.maximum(seen.busy, np.bincount(runs.worker, each, minlength=seen.busy.size))
@@ -101,9 +110,8 @@ def _free_in(situation: Situation, known: Durations, waiting: Waiting) -> tuple[
     idle = np.repeat(np.arange(spare.size), spare)
     times, owners = [busy, np.zeros(idle.size)], [owner, idle]
     first = np.searchsorted(runs.worker, np.arange(spare.size + 1))
-    rates = [Rates(situation) for _ in seen.classes]
     for i in np.flatnonzero(seen.ok & ~simple).tolist():
-        worker, speed = situation.fleet.workers[i], float(seen.speed[i])
+        worker, speed = fleet.workers[i], float(seen.speed[i])
         mine = slice(first[i], first[i + 1])
         left = np.repeat(known.left[mine], each[mine]).tolist()
         ahead = waiting.get(direct_queue(worker.name), [])
@@ -135,9 +143,9 @@ def _awaited(roster: Roster, waiting: Waiting) -> Flags:
     return awaited
 
 
-@lru_cache(maxsize=2)
+@kept
 def direct_queues(roster: Roster) -> Mapping[str, int]:
-    """Whose direct queue is whose, by place. Kept, as a roster lasts for many turns."""
+    """Whose direct queue is whose, by place; a roster lasts for many turns."""
     return {direct_queue(name): place for place, name in enumerate(roster.names)}
 
 
@@ -161,15 +169,21 @@ def _worker_free_in(worker: Worker, left: list[float], ahead: list[QueuedTask], 
 class Rates:
     """Seconds of whole tasks on typical workers of one class, each profile asked for once."""
 
-    def __init__(self, situation: Situation) -> None:
-        self.typical_s = situation.estimates.typical_s or DEFAULT_S
-        self._situation = situation
+    def __init__(self, fleet: Fleet, estimates: Estimates, settings: Settings, kinds: Kinds) -> None:
+        self.typical_s = estimates.typical_s or DEFAULT_S
+        self._by = fleet, estimates, settings, kinds
         self._seconds: dict[str, float] = {}
 
     def run_s(self, task: HeldTask | QueuedTask, worker: Worker) -> float:
         """Seconds of the whole task on a typical worker of this one's class."""
         if task.profile not in self._seconds:
-            lane = self._situation.fleet.lane_of(task.profile)
+            fleet, estimates, settings, kinds = self._by
+            lane = fleet.lane_of(task.profile)
             profile = lane.profile if lane else TaskProfile(name=task.profile, task="")
-            self._seconds[task.profile] = one_s(self._situation, profile, worker)
+            self._seconds[task.profile] = seconds(estimates, profile, worker.hardware, settings, kinds)
         return self._seconds[task.profile] * (task.size if 0 < task.size < math.inf else 1.0)
+
+
+def rates_of(situation: Situation) -> Rates:
+    """The rates of one class, by the situation's estimates."""
+    return Rates(situation.fleet, situation.estimates, situation.settings, situation.profiles)

@@ -7,7 +7,7 @@ without numpy: workers ask it at every pop (`pull`), and so does the experiment 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,14 @@ SAME: Final = 1e-9
 
 #: The usual tasks: how often each comes (Σ = 1), and what it takes.
 Mix = tuple[tuple[float, Footprint], ...]
+
+
+def left_bytes(total: int, promised: Iterable[int], read: float | None) -> float:
+    """What is free of a device of `total` bytes that several slots share. A reading tells what tasks have
+    taken by now, and one that has just begun takes the rest of what it was `promised` in a moment: what
+    leaves less counts. Where nothing is read, what was promised."""
+    free = float(total - sum(promised))
+    return max(0.0, free if read is None else min(free, read))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,8 @@ FREE: Final = READING_FIELDS.index("gpu_memory_free_bytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuMemory:
-    """Bytes over all devices: in all, free by the reading and by what running tasks were promised (whichever
-    leaves less), and of those `unusable_bytes`: F of `decide.fragments`."""
+    """Bytes over all devices: in all, free (as `fragments.left_bytes` of each), and of those
+    `unusable_bytes`: F of `decide.fragments`."""
 
     total_bytes: float
     free_bytes: float

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from balancer.decide.fragments import left_bytes
 from balancer.decide.situation import Situation
 from balancer.model import Needs, Worker
 from balancer.routing import direct_queue, is_direct_queue
@@ -37,8 +38,7 @@ class Rooms:
         here = {held.task_id: self._asked.get(held.profile, 0)
                 for held in (*worker.running, *worker.reserved)}
         coming = self._coming[direct_queue(worker.name)]
-        unpromised = total - sum(here.values())
-        free = unpromised if read is None else min(unpromised, read)
+        free = left_bytes(total, here.values(), read)
         return needs.gpu_memory_bytes <= free - sum(size for task, size in coming.items() if task not in here)
 
     def take(self, worker: Worker, task_id: str, needs: Needs) -> None:

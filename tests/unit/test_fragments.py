@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.decide.fragments import Mix, Room, best_fit, fragments
+from balancer.decide.fragments import Mix, Room, best_fit, fragments, left_bytes
 from balancer.decide.pull import Device, packed, ranked
 from balancer.model import Footprint, LaneOffer, Order
 from balancer.simulate.placement import allocated
@@ -117,3 +117,14 @@ def test_pulling_by_the_measure_allocates_most_and_blind_placing_least() -> None
     shares = {policy: allocated(policy, 1, nodes) for policy in ("random", "best fit", "fgd", "pull")}
     assert max(shares.values()) == shares["pull"] >= 0.95
     assert shares["fgd"] > shares["random"]
+
+
+@pytest.mark.parametrize(
+    ("promised", "read", "left"),
+    [((), None, 16.0), ((4, 4), None, 8.0), ((4, 4), 12.0, 8.0), ((4,), 3.0, 3.0), ((12, 8), None, 0.0),
+     ((), 20.0, 16.0)],
+)
+def test_what_is_left_is_what_was_neither_promised_nor_taken(
+    promised: tuple[int, ...], read: float | None, left: float
+) -> None:
+    assert left_bytes(16, promised, read) == left
