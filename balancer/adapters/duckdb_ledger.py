@@ -25,6 +25,9 @@ from balancer.model.batch import Batch
 #: Files are written so that DuckDB 1.4 and later read them.
 STORAGE_VERSION: Final = "v1.4.0"
 
+#: Threads of the database: rows are only appended, and each thread more holds memory of its own.
+THREADS: Final = 1
+
 #: Tries to open a file that another process holds, and the longest wait after the first (s); the
 #: n-th is n times as long. So a tick is held up for 0.5 s at most; a reader that keeps the file
 #: longer delays rows, never the tick.
@@ -223,7 +226,7 @@ def _held(error: Exception) -> bool:
 
 
 def _open(path: str) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(path, config={"storage_compatibility_version": STORAGE_VERSION})
+    return duckdb.connect(path, config={"storage_compatibility_version": STORAGE_VERSION, "threads": THREADS})
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
