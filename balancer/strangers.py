@@ -76,8 +76,9 @@ def look_when_due(app: Celery, connection: Connection, heartbeat_ttl_s: float) -
     keys, client = connection.keys, connection.client
     if not client.set(keys.recovering("strangers"), "1", nx=True, ex=LOOK_EVERY_S):
         return None
-    # A connection of its own, not one of the app's pool: a process forked meanwhile closes its copies of the
-    # pool's connections, for which kombu reads the answer that this look waits for, and may wait for ever.
+    # A connection of its own, not one of the app's pool: a process forked later closes its copies of the
+    # pool's connections, for which kombu reads the answer that this look waited for last, perhaps for ever
+    # (https://github.com/celery/celery/issues/8874).
     with app.connection_for_write() as own:
         active: dict[str, Any] = app.control.inspect(timeout=ANSWER_S, connection=own).active_queues() or {}
     fleet = described(connection, heartbeat_ttl_s)
