@@ -241,6 +241,7 @@ class BalancedQoS(kombu_redis.QoS):  # type: ignore[misc]
 
         Where Redis is away, what could not be put back is at least not thought to be in hand any more.
         """
+        self._flush()  # what has ended here, its ack still on the way, waits for nobody
         running = running_tags()
         for tag in list(self._delivered):
             try:

@@ -69,6 +69,9 @@ class BalancedRequest(Request):  # type: ignore[misc]
         self._forget()
 
     def acknowledge(self) -> None:
+        if self._was_given_back():
+            self._forget()
+            return
         receipt = None if self._failed or self.acknowledged else receipt_of(self.message)
         if receipt is not None and (self._ignore_result or type(self.task.backend) is DisabledBackend):
             # Told where the ack commits the run: nothing has told of its end before.
@@ -77,6 +80,17 @@ class BalancedRequest(Request):  # type: ignore[misc]
             # Celery may take a redelivery for done by its result alone, and run nothing.
             receipt.event = STORED
         super().acknowledge()
+
+    def reject(self, requeue: bool = False) -> None:
+        if self._was_given_back():
+            self._forget()
+        else:
+            super().reject(requeue)
+
+    def _was_given_back(self) -> bool:
+        """Whether this delivery was claimed and is not in this worker's hands any more: its entry in the
+        broker may be another delivery's by now, under the same tag."""
+        return not self.acknowledged and receipt_of(self.message) is None and bool(self.delivery.claim)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         self._failed = True

@@ -19,6 +19,7 @@ from balancer.model import RunFinished, RunStarted
 from balancer.settings import from_sources
 from workers import BalancedTask, lease
 from workers.receipts import STORED, BalancedQoS, Receiver
+from workers.request import BalancedRequest
 from workers.run import finished_document
 
 OWNER, OTHER = "w:1:1", "x:2:2"
@@ -425,3 +426,24 @@ def test_an_ack_of_what_redis_has_forgotten_lets_it_run_again(app: Celery, desk:
         assert desk.client.zscore(desk.keys.unacked_index, tag) == 0
         assert desk.client.hexists(desk.keys.unacked, tag)
     assert desk.events() == []
+
+
+def test_what_was_given_back_is_not_ended_by_who_had_it(app: Celery, desk: Desk, other: Desk) -> None:
+    """A request that was waiting when its connection was lost: a message keeps its tag."""
+    publish(app)
+    message = desk.take()
+    late = [
+        BalancedRequest(
+            message, app=app, task=app.tasks["proj.t"], hostname="w@h", connection_errors=(OSError,),
+            on_ack=message.ack_log_error, on_reject=message.reject_log_error,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    desk.qos.restore_unacked()
+    header = other.header(other.take())
+    late[0].acknowledge()
+    late[1].reject(requeue=True)
+    late[2].reject(requeue=False)
+    assert desk.client.hkeys(desk.keys.unacked) == [message.delivery_tag.encode()]
+    assert (desk.waiting(), desk.state(), desk.state("claim")) == ([], "run", header["claim"])
+    assert all(one.acknowledged for one in late)

@@ -196,6 +196,34 @@ def test_a_requeued_message_comes_again(broker: str, redis_client: redis.Redis) 
         assert not redis_client.exists("unacked", "q")
 
 
+def test_what_was_given_back_is_not_ended_by_who_had_it(broker: str, redis_client: redis.Redis) -> None:
+    with channel(broker) as one, channel(broker) as two:
+        publish(one, "q", 1)
+        late, heir = Box(one, "q", ack=False), Box(two, "q", ack=False)
+        with late.consumer:
+            late.drain(1)
+        one.qos.restore_unacked()
+        with heir.consumer:
+            heir.drain(1)
+            one.basic_ack(late.messages[0].delivery_tag)
+            one.basic_reject(late.messages[0].delivery_tag, requeue=True)
+            assert (redis_client.llen("q"), redis_client.hlen("unacked")) == (0, 1)
+            heir.messages[0].ack()
+            wait_until(lambda: not redis_client.hlen("unacked"), "its own ack ends it")
+
+
+def test_what_has_ended_here_is_not_given_back(broker: str, redis_client: redis.Redis) -> None:
+    """Its ack is on the way when the connection is lost."""
+    with channel(broker) as one:
+        publish(one, "q", 1)
+        box = Box(one, "q", ack=False)
+        with box.consumer:
+            box.drain(1)
+        one.qos.drop(box.messages[0].delivery_tag)
+        one.qos.restore_unacked()
+        assert (redis_client.llen("q"), redis_client.hlen("unacked")) == (0, 1)
+
+
 def test_a_cancelled_consumers_message_under_way_goes_back(broker: str, redis_client: redis.Redis) -> None:
     with channel(broker) as one:
         box, other = Box(one, "q"), Box(one, "r")

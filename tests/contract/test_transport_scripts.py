@@ -191,8 +191,17 @@ def test_what_its_own_worker_has_lost_sight_of_comes_back_to_it(
     put(connection, "q", raw_message("t", "p", queue="q"))
     one.pop(["q"])
     put(connection, "q", raw_message("t", "p", queue="q"))
-    assert one.pop(["q"])[0][0][2] == "held"
+    _, _, verdict, _, _, same, tag = one.pop(["q"])[0][0]
+    assert (verdict, same, tag) == ("held", 1, "tag-t")
     assert connection.client.hexists("unacked", "tag-t")
+
+
+def test_a_second_copy_that_its_own_worker_takes_is_told_apart(connection: Connection, one: Consumer) -> None:
+    put(connection, "q", raw_message("t", "p", queue="q"))
+    one.pop(["q"])
+    put(connection, "q", raw_message("t", "p", queue="q").replace(b"tag-t", b"tag-2"))
+    _, _, verdict, _, _, same, tag = one.pop(["q"])[0][0]
+    assert (verdict, same, tag) == ("held", 0, "tag-2")
 
 
 def test_a_cancelled_task_is_delivered_to_be_told(connection: Connection, one: Consumer) -> None:

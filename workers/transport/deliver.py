@@ -127,7 +127,7 @@ class Delivering:
             return Taken(verdict=verdict, token=token, kept=header.get("kept", ""),
                          suspect=bool(header.get("suspect")), tag=taken.tag)  # fmt: skip
         logger.info("task %s: this worker has it already, this copy is dropped", task_id)
-        if receiver.holding.get(task_id) != taken.tag:
+        if not taken.same:
             self.channel.qos.end(Ack(tag=taken.tag))
         return taken
 
@@ -160,13 +160,17 @@ class Taken:
     kept: str
     suspect: bool
     tag: str
+    #: Of what this worker holds already: its run stands on the entry of this tag.
+    same: bool = False
 
     @classmethod
     def read(cls, told: Sequence[Any]) -> Taken:
         verdict, token, kept, suspect, tag = (
             part.decode() if isinstance(part, bytes) else part for part in told
         )
-        return cls(verdict=verdict, token=token, kept=kept, suspect=bool(suspect), tag=tag)
+        held = verdict == "held"
+        return cls(verdict=verdict, token=token, kept=kept, suspect=bool(suspect) and not held, tag=tag,
+                   same=bool(suspect) and held)  # fmt: skip
 
     def mark(self, payload: Any, lapses: int) -> None:
         """Say in the message that is about to be delivered what came of the claim."""

@@ -48,11 +48,17 @@ class AtomicQoS(BalancedQoS):
     def ack(self, delivery_tag: str) -> None:
         receipt = self.receipts.get(delivery_tag)
         if receipt is None:
-            self.end(Ack(tag=delivery_tag))
+            if self.holds(delivery_tag):
+                self.end(Ack(tag=delivery_tag))
             return
         refused = "1" if receipt.refused else ""
         self.end(Ack(tag=delivery_tag, task_id=receipt.task_id, token=receipt.token, event=receipt.event,
                      refused=refused))  # fmt: skip
+
+    def holds(self, tag: str) -> bool:
+        """Whether a delivery is in this consumer's hands. Of one that was given back, or has ended, the
+        entry in Redis may be another's: a message keeps its tag."""
+        return tag in self._delivered and tag not in self._dirty
 
     def end(self, ack: Ack) -> None:
         """Acknowledge a delivery, at once or with the turn of the event loop that this is."""
@@ -64,6 +70,8 @@ class AtomicQoS(BalancedQoS):
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         if delivery_tag in self.receipts:
             super().reject(delivery_tag, requeue)
+        elif not self.holds(delivery_tag):
+            return
         elif requeue:
             self.restore_by_tag(delivery_tag, leftmost=True)
             self.drop(delivery_tag)

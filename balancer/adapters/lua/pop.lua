@@ -13,7 +13,8 @@
 -- message is {number of its queue, raw message, verdict, token, kept value, suspect (0/1), tag}
 --   none      not claimed: not balanced, or no worker          unread  no message: it was set aside
 --   taken, answer, cancelled  as the part `claim` says
---   held      its own worker holds this task already: that worker knows whether it does
+--   held      its own worker holds this task already: that worker knows whether it does; in the place
+--             of suspect 1 where it holds it under this very tag, so that the entry is its run's
 -- Queues are served in the order given, each priority step of all of them before the next step.
 -- A copy that has ended or that somebody else runs is dropped here and told as a Duplicate.
 local base, most, instance = ARGV[1], tonumber(ARGV[2]), ARGV[5]
@@ -103,6 +104,7 @@ local function take(number, key, raw, acknowledged)
       return
     end
     enter(tag, raw, info, held)
+    suspect = same
   elseif verdict == 'stale' or verdict == 'done' then
     refuse(id, verdict)
     return
