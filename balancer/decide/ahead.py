@@ -30,6 +30,10 @@ from balancer.routing import can_run, class_queue, is_class_queue
 #: A task is long when it takes this many times what waiting tasks take on average.
 LONG: Final = 1.5
 
+#: A task is begun early when it takes all but this share of the time until all else is done: that time is a
+#: fluid's, which cuts tasks at will, and what truly happens ends later.
+EARLY: Final = 0.15
+
 #: No task is taken to be larger than this many times its lane's mean: where more waits, none is looked for.
 LARGEST: Final = 10.0
 
@@ -60,7 +64,8 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
         return []
     sizes = {lane.queue: _mean_size(lane) for lane in situation.fleet.lanes}
     largest = max((task.size / sizes.get(task.queue, math.inf) for task in situation.fleet.queued), default=0)
-    if largest * longest_s < drain_s - settings.price_interval:  # none can be the last to end
+    early_s = (1 - EARLY) * drain_s - settings.price_interval
+    if largest * longest_s < early_s:  # none can be the last to end
         return []
     best: dict[str, float] = {}
     for each in offers:
@@ -72,7 +77,7 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
         return []
     mean_s = sum(lane.waiting * best[queue] for queue, (_, lane) in lanes.items()) / sum(
         lane.waiting for _, lane in lanes.values())
-    least_s = max(LONG * mean_s, drain_s - settings.price_interval)
+    least_s = max(LONG * mean_s, early_s)
     rate = {queue: best[queue] / sizes[queue] for queue in lanes}
     known = {move.task_id for move in situation.in_flight} | situation.history.tasks.keys()
     found = [

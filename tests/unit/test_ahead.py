@@ -50,6 +50,12 @@ def test_the_longest_goes_first_to_the_class_that_ends_it_first() -> None:
     assert admit(found, given)[0] == found.moves
 
 
+def test_what_takes_nearly_as_long_as_all_else_goes_first_too() -> None:
+    (move,) = asked(waits(*[1.0] * 4, 12.0))[1].moves
+    assert move.task_id == "t4"
+    assert move.score.parts["run_s"] < move.score.parts["drain_s"] - 1.0
+
+
 @pytest.mark.parametrize(
     ("state", "why"),
     [
