@@ -18,7 +18,13 @@ FAULTS: Final = frozenset((signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal
 
 
 def start(thread: Thread) -> None:
-    """Start a thread that inherits blocked signals; one that comes meanwhile is handled afterwards."""
+    """Start a thread that inherits blocked signals; one that comes meanwhile is handled afterwards.
+
+    Where a platform has no signal masks (Windows), no other thread takes the main one's signals either.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        thread.start()
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
     try:
         thread.start()
