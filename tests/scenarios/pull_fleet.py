@@ -208,6 +208,7 @@ class _Clock:
             waiting = {queue: len(jobs) for queue, jobs in lanes.items()}
             ages = {queue: now - jobs[0][1] for queue, jobs in lanes.items() if jobs}
             speed = order.speeds.get(worker.name, 1.0)
-            queue = next((q for q in ranked(order, waiting, ages, speed) if lanes[q]), None)
+            first = order.first_runs.get(worker.name)
+            queue = next((q for q in ranked(order, waiting, ages, speed, first=first) if lanes[q]), None)
             if queue is not None:
                 self._start(now, worker, lanes[queue].pop(0)[0], 0.0)
