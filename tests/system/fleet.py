@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,18 @@ def fleet(
         yield under_test
     finally:
         under_test.close()
+
+
+@contextmanager
+def balanced_pair(url: str, logs: Path, hints: Mapping[str, Mapping[str, float]]) -> Iterator[FleetUnderTest]:
+    """Workers a and b of one slot each, and a balancer of many turns a second; all are told run times (s)."""
+    told = {"BALANCER_HINTS": json.dumps(hints)}
+    with fleet(url, logs) as under_test:
+        for name in ("a", "b"):
+            under_test.worker(name, pool="threads", **told)
+        under_test.run("balancer", "balancer", "run", "--price-interval", "0.2", **told)
+        under_test.ready("a", "b")
+        yield under_test
 
 
 def states_until_ready(result: Any, seen: set[str]) -> Callable[[], bool]:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.system.fleet import FleetUnderTest, fleet
+from tests.system.fleet import FleetUnderTest, balanced_pair
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
-HINTS = json.dumps({"tests.step": {"cpu": 0.1}, "tests.gate": {"cpu": 1.0}})
+HINTS = {"tests.step": {"cpu": 0.1}, "tests.gate": {"cpu": 1.0}}
 
 
 @pytest.fixture
 def two(module_redis_url: str, tmp_path: Any) -> Iterator[FleetUnderTest]:
-    with fleet(module_redis_url, tmp_path) as under_test:
-        for name in ("a", "b"):
-            under_test.worker(name, pool="threads", BALANCER_HINTS=HINTS)
-        under_test.run("balancer", "balancer", "run", "--price-interval", "0.2", BALANCER_HINTS=HINTS)
-        under_test.ready("a", "b")
+    with balanced_pair(module_redis_url, tmp_path, HINTS) as under_test:
         yield under_test
 
 
