@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import ModuleType
 
 import pytest
 import redis
 
 from balancer.adapters.embedded_redis import EmbeddedRedis
+from tests.stalls import Witness
+from tests.system.fleet import FleetUnderTest
+
+WITNESS = Witness()
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +38,17 @@ def tasks(system_server: EmbeddedRedis) -> ModuleType:
     import tests.system.fleet_app as module
 
     return module
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what the workers said: on another machine nothing else can."""
+    report, fleet = (yield), FleetUnderTest.latest
+    if report.failed and (stalls := WITNESS.since(call.start)):
+        report.sections.append(("the machine stood still", "\n".join(map(str, stalls))))
+    if report.failed and fleet is not None and item.nodeid.startswith(fleet.made_in):
+        for log in sorted(fleet.logs.glob("*.log")):
+            report.sections.append((f"log of {log.stem}", fleet.said(log.stem)))
+    return report

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 
@@ -20,6 +20,9 @@ from tests.waiting import wait_until
 
 class FleetUnderTest:
     """Workers, beats and clients over one Redis."""
+
+    #: The one that was made last in this process, for the report of a test that failed.
+    latest: ClassVar[FleetUnderTest | None] = None
 
     def __init__(
         self, url: str, logs: Path, module: str = "tests.system.fleet_app", ledger_url: str = ""
@@ -34,6 +37,8 @@ class FleetUnderTest:
         self.client = redis.Redis.from_url(url)
         self.ledger = redis.Redis.from_url(self.ledger_url, decode_responses=True)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.made_in = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
+        FleetUnderTest.latest = self
 
     def run(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start `celery -A MODULE ARGUMENTS`, its output in a log of that name."""
