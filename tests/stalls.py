@@ -18,6 +18,10 @@ LOOK_S: Final = 0.1
 STALL_S: Final = 1.0
 
 
+class StoodStill(Exception):
+    """Why a test that counts on processes going on may have failed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
     """A processor that ran nothing of its witness for `seconds` until `until` (s since the epoch)."""
@@ -45,9 +49,8 @@ class Witness:
 
     def _watch(self, processor: int) -> None:
         os.sched_setaffinity(threading.get_native_id(), {processor})
-        last = time.monotonic()
-        while True:
-            time.sleep(LOOK_S)
+        last, nobody = time.monotonic(), threading.Event()
+        while not nobody.wait(LOOK_S):
             now = time.monotonic()
             if now - last - LOOK_S > STALL_S:
                 self.stalls.append(

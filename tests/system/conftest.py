@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from balancer.adapters.embedded_redis import EmbeddedRedis
-from tests.stalls import Witness
+from tests.stalls import StoodStill, Witness
 from tests.system.fleet import FleetUnderTest
 
 WITNESS = Witness()
@@ -40,14 +40,15 @@ def tasks(system_server: EmbeddedRedis) -> ModuleType:
     return module
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failure tells what the workers said: on another machine nothing else can."""
+    """A failure tells what the workers said: on another machine nothing else can. Where the machine stood
+    still meanwhile that is its cause, and the test is tried once more (`--only-rerun` in pyproject.toml)."""
+    if call.excinfo is not None and (stalls := WITNESS.since(call.start)):
+        call.excinfo.value.__cause__ = StoodStill("; ".join(map(str, stalls)))
     report, fleet = (yield), FleetUnderTest.latest
-    if report.failed and (stalls := WITNESS.since(call.start)):
-        report.sections.append(("the machine stood still", "\n".join(map(str, stalls))))
     if report.failed and fleet is not None and item.nodeid.startswith(fleet.made_in):
         for log in sorted(fleet.logs.glob("*.log")):
             report.sections.append((f"log of {log.stem}", fleet.said(log.stem)))
