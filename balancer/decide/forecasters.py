@@ -30,7 +30,7 @@ SLOPE: Final = 0.2
 DAMPING: Final = 0.9
 
 #: Subjects at a time: all that is made on the way then fits into the processor's cache.
-TOGETHER: Final = 4096
+TOGETHER: Final = 2048
 
 #: Steps whose mean slope the trend begins with, and errors that its interval is taken from.
 _FIRST: Final = 3
@@ -52,29 +52,41 @@ def guesses(x: Floats, table: Floats, ahead_s: float) -> tuple[Guess, Guess, Gue
     `table` (times, n) holds loads, NaN where a subject was not seen. Nothing is foreseen of a subject that
     was not there at the end, or at fewer than `MIN_POINTS` of the times.
     """
-    found = np.full((3, 2, table.shape[1]), np.nan)
+    line, last, damped = _guesses(3, x, table, ahead_s)
+    return line, last, damped
+
+
+def line(x: Floats, table: Floats, ahead_s: float) -> Guess:
+    """The first of `guesses`, the regression, alone."""
+    return _guesses(1, x, table, ahead_s)[0]
+
+
+def _guesses(forecasters: int, x: Floats, table: Floats, ahead_s: float) -> list[Guess]:
+    """What the first so many forecasters foresee."""
+    found = np.full((forecasters, 2, table.shape[1]), np.nan)
     if x.size >= MIN_POINTS:
         for begin in range(0, table.shape[1], TOGETHER):
             some = slice(begin, begin + TOGETHER)
             _into(found[:, :, some], x - x[-1], table[:, some], ahead_s)
-    line, last, damped = (Guess(value=value, half=half) for value, half in found)
-    return line, last, damped
+    return [Guess(value=value, half=half) for value, half in found]
 
 
 def _into(found: Floats, x: Floats, y: Floats, ahead_s: float) -> None:
-    """Write the guesses about some subjects into `found` (forecaster, value or half, n)."""
+    """Write the guesses about some subjects into `found` (forecasters, value or half, n)."""
     steps, there = _steps(x, ahead_s), np.isfinite(y)
     if there.all():
-        found[:] = _whole(x, y, ahead_s, steps)
+        _whole(found, x, y, ahead_s, steps)
         return
     whole = there.all(axis=0)
-    found[:, :, whole] = _whole(x, y[:, whole], ahead_s, steps)
     holed = ~whole & there[-1] & (there.sum(axis=0) >= MIN_POINTS)
-    found[:, :, holed] = _holed(x, y[:, holed], ahead_s, steps)
+    for rows, guessed in ((whole, _whole), (holed, _holed)):
+        some = np.empty((*found.shape[:2], int(rows.sum())))
+        guessed(some, x, y[:, rows], ahead_s, steps)
+        found[:, :, rows] = some
 
 
-def _whole(x: Floats, y: Floats, ahead_s: float, steps: float) -> Floats:
-    """The guesses (forecaster, value or half, n) about subjects that were always there."""
+def _whole(found: Floats, x: Floats, y: Floats, ahead_s: float, steps: float) -> None:
+    """The guesses `found` about subjects that were always there, of as many forecasters as it has rows."""
     n, newest = x.size, y[-1]
     z = y - newest  # a constant load then errs by nothing, not by rounding
     middle, trend = float(x.mean()), _damped(n)
@@ -84,20 +96,22 @@ def _whole(x: Floats, y: Floats, ahead_s: float, steps: float) -> Floats:
         [np.full(n, 1 / n), dx / spread, trend.level + trend.slope * _faded(steps)]) @ z
     rest = np.maximum(_squares(z) - n * mean * mean - spread * slope * slope, 0.0)
     wide = _t(n - 2) * math.sqrt((1 + 1 / n + reach * reach / spread) / max(n - 2, 1))
+    found[0, 0], found[0, 1] = newest + mean + slope * reach, wide * np.sqrt(rest)
+    if len(found) == 1:
+        return
     wander = _t(n - 1) * math.sqrt(steps / (n - 1))
+    found[1, 0], found[1, 1] = newest, wander * np.sqrt(_squares(z[1:] - z[:-1]))
     few = len(trend.errors)
     swing = _t(few) * _growth(steps) / math.sqrt(few)
-    return np.stack([
-        np.stack([newest + mean + slope * reach, wide * np.sqrt(rest)]),
-        np.stack([newest, wander * np.sqrt(_squares(z[1:] - z[:-1]))]),
-        np.stack([newest + onward, swing * np.sqrt(_squares(trend.errors @ z))]),
-    ])
+    found[2, 0], found[2, 1] = newest + onward, swing * np.sqrt(_squares(trend.errors @ z))
 
 
-def _holed(x: Floats, y: Floats, ahead_s: float, steps: float) -> Floats:
+def _holed(found: Floats, x: Floats, y: Floats, ahead_s: float, steps: float) -> None:
     """The same about subjects that were not always there: the line through what was seen, the others over
     the last value seen before each hole."""
-    found = _whole(x, _filled(y), ahead_s, steps)
+    if not y.shape[1]:
+        return
+    _whole(found, x, _filled(y), ahead_s, steps)
     there = np.isfinite(y)
     n = there.sum(axis=0)
     times = np.where(there, x[:, None], 0.0)
@@ -109,7 +123,6 @@ def _holed(x: Floats, y: Floats, ahead_s: float, steps: float) -> Floats:
     found[0, 0] = mean + slope * reach
     found[0, 1] = np.interp(n - 2, _T_DOF, _T_90) * np.sqrt(
         _squares(dy - slope * dx) / np.maximum(n - 2, 1) * (1 + 1 / n + reach * reach / spread))
-    return found
 
 
 def _squares(values: Floats) -> Floats:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from balancer.decide.columns import TEMPERATURE, Columns, Floats
-from balancer.decide.forecasters import guesses
+from balancer.decide.forecasters import line
 from balancer.decide.kept import kept
 from balancer.model import Fleet
 from balancer.model.table import WorkerTable
@@ -75,12 +75,13 @@ def foreseen(workers: WorkerTable, warming: Warming) -> Floats:
     near = np.flatnonzero(now > WATCHED_CELSIUS)
     if not near.size or warming.names != workers.roster.names:
         return now
-    line, _, _ = guesses(np.array(warming.times), warming.celsius[:, near], AHEAD_S)
+    trend = line(np.array(warming.times), warming.celsius[:, near], AHEAD_S)
     celsius = now.copy()
-    celsius[near] = np.fmax(now[near], line.value - line.half)
+    celsius[near] = np.fmax(now[near], trend.value - trend.half)
     return celsius
 
 
+@kept
 def eagerness(seen: Columns, warming: Warming, settings: Settings) -> Floats:
     """The share (W,) of its speed that each worker counts with: 1 for cool ones and those without a reading,
     falling in proportion to the degrees that are left, over that of the coolest healthy one of its class."""

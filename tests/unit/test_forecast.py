@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.decide import forecast, tracks
+from balancer.decide import forecast, forecasters, tracks
 from balancer.decide.forecast import Foresight, Records, foresee, judge, keep, look_ahead
 from balancer.decide.foreseen import METHODS, SYSTEM, Foreseen, Verdicts
 from balancer.decide.series import Series
@@ -273,3 +273,15 @@ def test_nobody_is_foreseen_in_columns_of_nobody() -> None:
     assert tracks.none(0).taken(np.array([-1, -1])).coverage.tolist() == pytest.approx([0.8, 0.8])
     kept, made, judged = look_ahead(Foresight(), records([0.0], {}), SETTINGS)
     assert (len(made), len(judged), kept.names) == (0, 0, (SYSTEM,))
+
+
+@given(st.integers(0, 2**32), st.integers(0, 9), st.sampled_from([0.0, 0.1]))
+def test_the_line_alone_is_the_same_as_beside_the_others(seed: int, count: int, holes: float) -> None:
+    chance = np.random.default_rng(seed)
+    table = chance.random((count, 7))
+    table[chance.random(table.shape) < holes] = np.nan
+    times = np.array(TIMES[:count])
+    alone, beside = forecasters.line(times, table, 60.0), forecasters.guesses(times, table, 60.0)[0]
+    assert alone.value.tobytes() == beside.value.tobytes()
+    assert alone.half.tobytes() == beside.half.tobytes()
+    assert holes or np.isfinite(alone.value).all() == (count >= forecasters.MIN_POINTS)
