@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -24,8 +24,9 @@ from balancer.decide.fairness import PATIENT, favours
 from balancer.decide.heat import eagerness
 from balancer.decide.occupancy import occupancy, usual
 from balancer.decide.prices import Prices, solve
-from balancer.decide.pull import LISTED_MOST, TOLERANCE
+from balancer.decide.pull import LISTED_MOST
 from balancer.decide.rest import willingness
+from balancer.decide.shelf import Offered, no_later, offered, shelf
 from balancer.decide.situation import Situation
 from balancer.decide.slots import level
 from balancer.model import Lane, Order
@@ -104,11 +105,11 @@ def _done(p: Array, taken: Array, assigned: Array, free_in: Sequence[Array]) -> 
     able = np.isfinite(p)
     seconds = np.where(able, p * taken, 0.0)
     work = (seconds * assigned).sum(axis=0)
-    done = np.full(p.shape, np.inf)
+    others = np.maximum(0.0, work - np.minimum(1.0, assigned) * seconds).T
+    begun = np.empty(others.shape)
     for h, free in enumerate(free_in):
-        others = np.maximum(0.0, work[h] - np.minimum(1.0, assigned[:, h]) * seconds[:, h])
-        done[:, h] = np.where(able[:, h], level(free, others) + p[:, h], np.inf)
-    return done
+        begun[h] = level(free, others[h])
+    return np.where(able, begun.T + p, np.inf)
 
 
 def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ...]:
@@ -134,81 +135,30 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     eager = eagerness(known.seen, situation.warming, settings)
     eager = eager * willingness(known.seen, situation.needs, situation.fleet.at, settings)
     speeds, made = _speeds(known.seen, eager), []
-    shelf = replace(_shelf(state, backlog, left, urgent), favour=favour)
+    lanes = shelf(state, backlog, left, urgent, favour)
+    given = offered(state, lanes, None if plain else settings.backlog_weight, backlog_s, committed_s)
     mix = () if plain else usual(situation.fleet, known.seen)
     ties = 1.0 if plain and favour is None else settings.tie_ratio
     for h, name in enumerate(state.classes):
-        rows, offers = _offers(state, h, shelf, None if plain else settings.backlog_weight)
-        order = Order(
-            hardware_class=name, at=situation.fleet.at, offers=offers,
+        own = given[h]
+        tries = () if plain or h in first else _tries(state, h, own, ties)
+        made.append(Order(
+            hardware_class=name, at=situation.fleet.at, offers=own.offers,
             values=values, price=float(state.prices.price[h]),
             committed_s=committed_s, backlog_s=backlog_s,
             speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
             usual=mix,
-        )
-        groups = _groups(order, offers, shelf.waiting[rows], first.get(h, ()), ties)
-        tries = () if plain or h in first else _tries(state, h, offers, rows, ties)
-        made.append(replace(order, groups=groups, first_runs=dealt(known, h, tries)))
+            groups=_groups(own, lanes.waiting[own.rows], first.get(h, ()), ties),
+            first_runs=dealt(known, h, tries),
+        ))
     return tuple(made)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
-    """What all classes' offers share of each lane (lanes,): its queue and that one's place by name, what
-    waits, which lanes are `alone`, forsaken, the class that is to meet each one's deadline (-1: none), and
-    what each counts for by its group (`None`: all alike)."""
-
-    queues: NDArray[np.object_]
-    rank: NDArray[np.intp]
-    waiting: Array
-    alone: NDArray[np.bool_]
-    meets: NDArray[np.intp]
-    favour: Array | None = None
-
-
-def _shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str],
-           urgent: Mapping[int, int]) -> Shelf:
-    queues = [lane.queue for lane in state.lanes]
-    alone = np.array([queue in left for queue in queues], dtype=np.bool_)
-    by_name = np.array(sorted(range(len(queues)), key=queues.__getitem__), dtype=np.intp)
-    rank = np.empty_like(by_name)
-    rank[by_name] = np.arange(by_name.size)
-    meets = np.full(len(queues), -1, dtype=np.intp)
-    meets[list(urgent)] = list(urgent.values())
-    return Shelf(
-        queues=np.array(queues, dtype=np.object_), rank=rank, alone=alone, meets=meets,
-        waiting=np.array([backlog[queue] for queue in queues], dtype=np.float64),
-    )
-
-
-def _offers(state: Market, h: int, shelf: Shelf, weight: float | None) -> tuple[NDArray[np.intp], Offers]:
-    """Every lane that class `h` can run, best first: its row and its offer. A forsaken lane, and one whose
-    deadline this class is to meet, is offered without a better one. With `weight` 1 the order goes by backlog
-    over seconds instead of by price; with `None` by whose turn it is alone."""
-    p, price = state.seconds[:, h] / state.doubt.turn[:, h], float(state.prices.price[h])
-    rows = np.flatnonzero(np.isfinite(p))
-    own, best = state.cautious[rows, h], state.best[rows]
-    cost = price * p[rows] * state.taken[rows, h]
-    ratio = np.minimum(1.0, state.prices.value[rows] / cost) if price > 0 else best / own
-    if weight and shelf.waiting.any():
-        pressure = _pressure(shelf.waiting[rows], p[rows] * state.taken[rows, h])
-        ratio = ratio ** (1 - weight) * pressure ** weight
-    if shelf.favour is not None:
-        ratio = shelf.favour[rows] * (1.0 if weight is None else ratio)
-    ranked_ = np.lexsort((shelf.rank[rows], -ratio))
-    rows, own, best, ratio = rows[ranked_], own[ranked_], best[ranked_], ratio[ranked_]
-    others, soonest = state.frugal_best[rows, h], state.frugal_s[rows, h]
-    alone = shelf.alone[rows] | (shelf.meets[rows] == h)
-    nobody = alone | ~np.isfinite(soonest)
-    return rows, Offers(
-        queues=shelf.queues[rows].tolist(), seconds=own, ratio=ratio, value=state.prices.value[rows],
-        best_seconds=np.where(alone, own, others),
-        soonest_s=np.where(nobody, np.nan, soonest),
-    )
-
-
-def _tries(state: Market, h: int, offers: Offers, rows: NDArray[np.intp], tie_ratio: float) -> list[str]:
+def _tries(state: Market, h: int, given: Offered, tie_ratio: float) -> list[str]:
     """Lanes that class `h` never ran and which may be among its best, best first."""
+    if not state.doubt.fresh[:, h].any():
+        return []
+    offers, rows = given.offers, given.rows
     fresh, turn = state.doubt.fresh[rows, h], state.doubt.turn[rows, h]
     if not fresh.any():
         return []
@@ -217,29 +167,21 @@ def _tries(state: Market, h: int, offers: Offers, rows: NDArray[np.intp], tie_ra
     return [offers.queues[i] for i in found.tolist()]
 
 
-def _pressure(waiting: Array, seconds: Array) -> Array:
-    """MaxWeight's index n/p of lanes, 1 for the largest (Tassiulas and Ephremides 1992): a class works off
-    what is both long and short to run. An empty lane counts as half a task."""
-    pressure = np.maximum(waiting, 0.5) / seconds
-    return pressure / pressure.max(initial=0.0) if pressure.size else pressure
-
-
-def _groups(order: Order, offers: Offers, waiting: Array, first: Sequence[str],
+def _groups(given: Offered, waiting: Array, first: Sequence[str],
             tie_ratio: float) -> tuple[tuple[str, ...], ...]:
     """Lanes within `tie_ratio` of the best of their group, groups in order; each starving lane on its own.
 
     The best lanes with work are listed, then lanes without: they matter to workers that wait for a push.
     """
-    open_ = admits(order, offers, order.backlog_s)
-    for queue in first:
-        if queue in offers.queues:
-            open_[offers.queues.index(queue)] = False
+    offers, open_ = given.offers, given.admitted
+    if first:
+        open_ = open_ & [queue not in first for queue in offers.queues]
     busy = np.flatnonzero(open_ & (waiting > 0))[:LISTED]
     empty = np.flatnonzero(open_ & (waiting <= 0))[:max(0, LISTED_MOST - busy.size - len(first))]
     groups: list[tuple[str, ...]] = [(queue,) for queue in first]
     ties: list[str] = []
     best, ratios = math.inf, offers.ratio.tolist()
-    for row in np.sort(np.concatenate([busy, empty])).tolist():
+    for row in sorted([*busy.tolist(), *empty.tolist()]):
         if ties and ratios[row] < best * (1 - tie_ratio):
             groups.append(tuple(ties))
             ties = []
@@ -307,8 +249,4 @@ def admits(order: Order, offers: Offers, drain_s: float, speed: float = 1.0) -> 
     """`accepts` of all of an order's offers at once."""
     if not order.guarded:
         return np.ones(len(offers), dtype=np.bool_)
-    soonest = offers.soonest_s + drain_s - order.backlog_s
-    others = drain_s + order.committed_s + offers.best_seconds
-    others = np.fmin(others, np.where(np.isnan(soonest), np.nan, np.maximum(offers.best_seconds, soonest)))
-    accepted: NDArray[np.bool_] = offers.seconds / speed <= others * (1 + TOLERANCE)
-    return accepted
+    return no_later(offers, drain_s, order.backlog_s, order.committed_s, speed)

@@ -17,7 +17,7 @@ from balancer.decide.durations import durations, per_class, per_lane, seen_of
 from balancer.decide.estimate import DEFAULT_S, seconds, speed_of
 from balancer.decide.idle import idle_slots
 from balancer.decide.occupancy import KINDS_MOST, occupancy, usual
-from balancer.decide.order import orders
+from balancer.decide.order import LISTED, orders
 from balancer.decide.pull import accepts, admitted
 from balancer.decide.rescue import running_moves
 from balancer.decide.rooms import Rooms
@@ -162,6 +162,18 @@ def test_the_admitted_offers_are_the_accepted_ones(state: Situation) -> None:
     backlog = {each.queue: each.waiting for each in state.fleet.lanes}
     for order in orders(state):
         assert list(admitted(order, backlog)) == [o for o in order.offers if accepts(o, order, backlog)]
+
+
+@given(situations)
+def test_the_groups_hold_what_is_accepted_now_or_goes_first(state: Situation) -> None:
+    backlog = {each.queue: each.waiting for each in state.fleet.lanes}
+    for order in orders(state):
+        listed = [queue for group in order.groups for queue in group]
+        taken = {o.queue for o in order.offers if accepts(o, order, backlog)}
+        first = {group[0] for group in order.groups if len(group) == 1}
+        assert len(listed) == len(set(listed))
+        assert set(listed) - taken <= first
+        assert len(listed) >= min(len(taken), LISTED)
 
 
 def test_only_the_tasks_that_remain_longest_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
