@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,8 @@ from balancer.settings import Settings
 
 #: A slot that runs something is not idle, however soon it is done (s).
 LEAST_S: Final = 0.01
+
+_QUEUE: Final = attrgetter("queue")
 
 #: A worker slower than this (relative to its class) is never what others wait for.
 SLOW: Final = 0.8
@@ -77,8 +80,9 @@ def _class_slots(known: Durations, fleet: Fleet, estimates: Estimates, settings:
 def _by_class(times: Floats, place: Places, count: int) -> list[Floats]:
     """The `times` of each of `count` classes. Places of two bytes are sorted by their digits, many times as
     fast."""
-    order = np.argsort(place.astype(np.uint16) if count < 1 << 16 else place, kind="stable")
-    return np.split(times[order], np.cumsum(np.bincount(place, minlength=count))[:-1])
+    times = times[np.argsort(place.astype(np.uint16) if count < 1 << 16 else place, kind="stable")]
+    ends = np.cumsum(np.bincount(place, minlength=count)).tolist()
+    return [times[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 Kinds = Mapping[str, HardwareProfile]
@@ -88,9 +92,9 @@ Waiting = Mapping[str, list[QueuedTask]]
 def _direct_work(fleet: Fleet) -> Waiting:
     """The messages read in class and direct queues, by queue."""
     found: dict[str, list[QueuedTask]] = {}
-    lanes = {lane.queue for lane in fleet.lanes}
-    for task in fleet.queued:
-        if task.queue not in lanes:
+    elsewhere = set(map(_QUEUE, fleet.queued)) - {lane.queue for lane in fleet.lanes}
+    for task in fleet.queued if elsewhere else ():
+        if task.queue in elsewhere:
             found.setdefault(task.queue, []).append(task)
     return found
 
@@ -109,10 +113,11 @@ def _free_in(fleet: Fleet, known: Durations, waiting: Waiting,
     spare = np.where(simple, seen.slots - np.minimum(seen.slots, used), 0.0).astype(np.intp)
     idle = np.repeat(np.arange(spare.size), spare)
     times, owners = [busy, np.zeros(idle.size)], [owner, idle]
-    first = np.searchsorted(runs.worker, np.arange(spare.size + 1))
-    for i in np.flatnonzero(seen.ok & ~simple).tolist():
+    others = np.flatnonzero(seen.ok & ~simple)
+    bounds = [np.searchsorted(runs.worker, others, side=side).tolist() for side in ("left", "right")]
+    for i, begin, end in zip(others.tolist(), *bounds, strict=True):
         worker, speed = fleet.workers[i], float(seen.speed[i])
-        mine = slice(first[i], first[i + 1])
+        mine = slice(begin, end)
         left = np.repeat(known.left[mine], each[mine]).tolist()
         ahead = waiting.get(direct_queue(worker.name), [])
         found = _worker_free_in(worker, left, ahead, rates[seen.place[i]], speed)

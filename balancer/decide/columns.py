@@ -88,7 +88,7 @@ def columns(fleet: Fleet, estimates: Estimates) -> Columns:
     return Columns(
         classes=sorts.classes,
         kinds=sorts.kinds,
-        able=_able(tuple(lane.profile for lane in fleet.lanes), roster),
+        able=_able(profiles_of(fleet), roster),
         place=sorts.place,
         speed=_speeds(roster, estimates.worker_class, estimates.worker_speed),
         slots=roster.slots,
@@ -98,6 +98,11 @@ def columns(fleet: Fleet, estimates: Estimates) -> Columns:
         plain=told & (holdings.reserved == 0),
         runs=_runs(fleet, workers),
     )
+
+
+def profiles_of(fleet: Fleet) -> tuple[TaskProfile, ...]:
+    """The profile of each lane."""
+    return tuple([lane.profile for lane in fleet.lanes])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -100,7 +100,9 @@ def _imbalance(
 
 def _ranked(labels: NDArray[np.object_], values: NDArray[np.float64], places: NDArray[np.intp],
             ranks: NDArray[np.intp]) -> tuple[str, ...]:
-    """The `labels` at `places` by value, and by `ranks`, those of the names, where that is the same."""
+    """The `labels` at `places` by value, and by `ranks`, those of the names, where that is the same. Ranks of
+    two bytes are sorted by their digits, many times as fast."""
+    ranks = ranks.astype(np.uint16) if ranks.max(initial=0) < 1 << 16 else ranks
     return tuple(labels[places[np.lexsort((ranks, values[places]))]].tolist())
 
 

@@ -53,11 +53,11 @@ def dealt(known: Durations, place: int, queues: Sequence[str]) -> Mapping[str, s
     """Who of the class at this `place` has the first run of which of these lanes (best first): by worker.
     One each, beginning with whoever is free soonest, and no more lanes than workers: what a whole class took
     up at once would teach it no more, and with many lanes most of its work would be tries."""
+    if not queues:
+        return MappingProxyType({})
     seen, runs = known.seen, known.seen.runs
     mine = seen.members(place)
     mine = mine[seen.ok[mine] & ~seen.hot[mine]]
-    if not queues or not mine.size:
-        return MappingProxyType({})
     soonest = np.full(seen.slots.size, np.inf)
     np.minimum.at(soonest, runs.worker, known.left)
     free = np.where(seen.busy < seen.slots, 0.0, soonest)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from balancer.decide.columns import Columns, Floats, Runs, columns
+from balancer.decide.columns import Columns, Floats, Runs, columns, profiles_of
 from balancer.decide.estimate import Estimates, seconds
 from balancer.decide.kept import kept
 from balancer.decide.pairs import Pairs, pairs_of, seconds_by_class
@@ -45,20 +45,23 @@ def durations(situation: Situation) -> Durations:
 def durations_by(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, settings: Settings,
                  kinds: Mapping[str, HardwareProfile]) -> Durations:
     """The same of what a situation holds, by the hardware profiles `kinds`."""
+    one, expected = expected_by(seen, pairs, fleet, estimates, settings, kinds)
+    with np.errstate(all="ignore"):
+        whole = _paced(seen.runs, expected)
+        left = _left(seen.runs, fleet.at, whole)
+    return Durations(seen=seen, one=one, expected=expected, whole=whole, left=left)
+
+
+@kept
+def expected_by(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, settings: Settings,
+                kinds: Mapping[str, HardwareProfile]) -> tuple[Floats, Floats]:
+    """`one` and `expected` of the same."""
     hardware = tuple(each[0] for each in seen.kinds)
     one = seconds_by_class(pairs, estimates, profiles_of(fleet), hardware, settings, kinds)
     runs, rate = seen.runs, _rates(seen, one, estimates, settings, kinds)
     sized = np.where((runs.size > 0) & np.isfinite(runs.size), runs.size, 1.0)
     with np.errstate(all="ignore"):
-        expected = rate * sized / seen.speed[runs.worker]
-        whole = _paced(runs, expected)
-        left = _left(runs, fleet.at, whole)
-    return Durations(seen=seen, one=one, expected=expected, whole=whole, left=left)
-
-
-def profiles_of(fleet: Fleet) -> tuple[TaskProfile, ...]:
-    """The profile of each lane."""
-    return tuple([lane.profile for lane in fleet.lanes])
+        return one, rate * sized / seen.speed[runs.worker]
 
 
 def seen_of(situation: Situation) -> Columns:
@@ -105,9 +108,13 @@ def _rates(seen: Columns, one: Floats, estimates: Estimates, settings: Settings,
 def _paced(runs: Runs, expected: Floats) -> Floats:
     """`slots.paced_s` of every running task."""
     own, took = runs.done - runs.before, runs.checkpointed - runs.started
-    trust = own / (own + PROGRESS_HALF)
-    paced = np.exp((1 - trust) * np.log(expected) + trust * np.log(took / own))
-    return np.where((own > 0) & (took > 0), paced, expected)
+    told = np.flatnonzero((own > 0) & (took > 0))
+    if not told.size:
+        return expected
+    own, took = own[told], took[told]
+    trust, paced = own / (own + PROGRESS_HALF), expected.copy()
+    paced[told] = np.exp((1 - trust) * np.log(expected[told]) + trust * np.log(took / own))
+    return paced
 
 
 def _left(runs: Runs, at: float, whole: Floats) -> Floats:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.decide.columnar import Column, Columnar, Places
+from balancer.decide.kept import kept
 from balancer.decide.load import Utilisations
 from balancer.model import Forecast, JudgedForecast
 
@@ -55,13 +56,18 @@ class Batch(Columnar):
 
     def value(self) -> Singles:
         """The values told (n,), NaN where none is."""
-        told: Singles = self.values[self.told, np.arange(self.told.size)]
-        return told
+        return _told(self)
 
     def bounds(self) -> tuple[Singles, Singles]:
         """The intervals' lower and upper ends (n,)."""
         value = self.value()
         return np.maximum(value - self.halves, 0.0), np.minimum(value + self.halves, 1.0)
+
+
+@kept
+def _told(batch: Batch) -> Singles:
+    told: Singles = batch.values[batch.told, np.arange(batch.told.size)]
+    return told
 
 
 #: No forecasts, of nobody.

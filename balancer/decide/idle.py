@@ -10,13 +10,13 @@ from itertools import repeat
 
 import numpy as np
 
-from balancer.decide.columns import Flags
+from balancer.decide.columns import Flags, profiles_of
 from balancer.decide.durations import seen_of
 from balancer.decide.kept import kept
 from balancer.decide.order import admits
 from balancer.decide.pull import drain_s
 from balancer.decide.situation import Situation
-from balancer.model import Fleet, Needs, Order, Worker
+from balancer.model import Fleet, Needs, Order, TaskProfile, Worker
 from balancer.model.offers import Offers
 from balancer.model.table import Roster
 from balancer.routing import can_run, class_queue, direct_queue, is_direct_queue, strike_reason
@@ -36,12 +36,14 @@ def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
     spare = np.where(seen.ok, spare - (shared[seen.place] if shared.size else 0.0), 0.0)
     work = _wanted(fleet, roster, made) if (spare > 0).any() else {}
     arrived = _arrived(situation) if work else {}
-    for i in np.flatnonzero(spare > 0).tolist():
-        name, device = roster.names[i], roster.unlike[roster.which[i]]
-        free = int(spare[i]) - booked[name] - (direct.get(direct_queue(name), 0) if direct else 0)
-        if free <= 0 or workers.numbers.at[i] < arrived.get(name, -math.inf):
+    rows = np.flatnonzero(spare > 0)
+    columns = [column[rows].tolist() for column in (spare, roster.which, seen.place, workers.numbers.at)]
+    for i, slots, device, place, at in zip(rows.tolist(), *columns, strict=True):
+        name = roster.names[i]
+        free = int(slots) - booked[name] - (direct.get(direct_queue(name), 0) if direct else 0)
+        if free <= 0 or at < arrived.get(name, -math.inf):
             continue
-        wants = work[device.hardware_class].by(int(roster.which[i]), name)
+        wants = work[seen.classes[place]].by(device, name)
         if not (wants.anything and not seen.hot[i]) and not wants.now(workers[i]):
             idle[name] = free
     return idle
@@ -62,14 +64,21 @@ def _direct(fleet: Fleet) -> dict[str, int]:
 
 def _wanted(fleet: Fleet, roster: Roster, made: Iterable[Order]) -> dict[str, Wanted]:
     """What each class would take, by its order."""
-    places: dict[Needs, int] = {}
-    needs = {lane.queue: places.setdefault(lane.profile.needs, len(places))
-             for lane in fleet.lanes if lane.waiting > 0}
-    waiting, unlike = {lane.queue: lane.waiting for lane in fleet.lanes}, tuple(places)
+    unlike, places = _unlike(profiles_of(fleet))
+    needs = {lane.queue: place for lane, place in zip(fleet.lanes, places, strict=True) if lane.waiting > 0}
+    waiting = {lane.queue: lane.waiting for lane in fleet.lanes}
     fits = _fits(roster, unlike)
     return {order.hardware_class: Wanted(
         order, unlike, needs, fits, order.backlog_s if order.at == fleet.at else drain_s(order, waiting))
         for order in made}
+
+
+@kept
+def _unlike(profiles: tuple[TaskProfile, ...]) -> tuple[tuple[Needs, ...], list[int]]:
+    """What these profiles need, each once, and the place of each profile's there."""
+    places: dict[Needs, int] = {}
+    of_profile = [places.setdefault(profile.needs, len(places)) for profile in profiles]
+    return tuple(places), of_profile
 
 
 @kept

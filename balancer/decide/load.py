@@ -89,8 +89,8 @@ def utilisations(fleet: Fleet) -> Utilisations:
     with np.errstate(all="ignore"):
         held = np.where(slots != 0, (np.maximum(numbers.busy, holdings.ran) + holdings.reserved) / slots,
                         np.nan)
-    values = np.column_stack([numbers.readings[:, MEASURED], held])
-    greatest = np.where(np.isfinite(values), values, -1.0).max(axis=1, initial=-1.0)
+    values = np.vstack([numbers.readings.T[MEASURED], held])
+    greatest = np.where(np.isfinite(values), values, -1.0).max(axis=0, initial=-1.0)
     return Utilisations(roster.names, np.where(greatest >= 0, np.minimum(1.0, greatest), np.nan), roster)
 
 

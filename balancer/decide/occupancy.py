@@ -11,8 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from balancer.decide.columns import Columns, Floats, Places
-from balancer.model import Fleet, Footprint
+from balancer.decide.columns import Columns, Floats, Places, profiles_of, sorts_of
+from balancer.decide.kept import kept
+from balancer.model import Fleet, Footprint, TaskProfile
+from balancer.model.table import Roster
 
 #: Kinds of usual tasks at most: what each asks for is rounded up to so many steps of the largest.
 KINDS_MOST: Final = 12
@@ -24,13 +26,19 @@ def occupancy(fleet: Fleet, seen: Columns) -> Floats:
     Its share of the device's memory, in slots; 1 where the task asks for no memory of a device or the
     worker has a single slot, and no more than the worker has.
     """
-    needed = np.array([lane.profile.needs.gpu_memory_bytes or 0 for lane in fleet.lanes], dtype=np.float64)
-    taken = np.ones((needed.size, len(seen.classes)))
+    return _occupancy(profiles_of(fleet), seen.runs.workers.roster)
+
+
+@kept
+def _occupancy(profiles: tuple[TaskProfile, ...], roster: Roster) -> Floats:
+    """The same of these lanes' profiles and who is there; both last for many turns."""
+    needed, sorts = _asked_bytes(profiles), sorts_of(roster)
+    taken = np.ones((needed.size, len(sorts.classes)))
     if not needed.any():
         return taken
-    workers = np.maximum(1, np.bincount(seen.place, minlength=len(seen.classes)))
-    slots = np.maximum(1.0, np.bincount(seen.place, seen.slots, minlength=len(seen.classes)) / workers)
-    for h, kinds in enumerate(seen.kinds):
+    workers = np.maximum(1, np.bincount(sorts.place, minlength=len(sorts.classes)))
+    slots = np.maximum(1.0, np.bincount(sorts.place, roster.slots, minlength=len(sorts.classes)) / workers)
+    for h, kinds in enumerate(sorts.kinds):
         device = max((kind.gpu_memory_bytes or 0 for kind in kinds), default=0)
         if device > 0:
             taken[:, h] = np.clip(slots[h] * needed / device, 1.0, slots[h])
@@ -50,7 +58,7 @@ def mix_of(fleet: Fleet, ran: Floats | Places) -> tuple[tuple[float, Footprint],
     What waits and what runs (`ran`, lanes) counts, and each lane for one more task: none is forgotten while
     it is empty.
     """
-    asked = np.array([lane.profile.needs.gpu_memory_bytes or 0 for lane in fleet.lanes], dtype=np.float64)
+    asked = _asked_bytes(profiles_of(fleet))
     if not asked.any():
         return ()
     count = 1.0 + ran + np.array([max(0, lane.waiting) for lane in fleet.lanes], dtype=np.float64)
@@ -61,3 +69,9 @@ def mix_of(fleet: Fleet, ran: Floats | Places) -> tuple[tuple[float, Footprint],
     share = np.bincount(which, count) / count.sum()
     return tuple((weight, Footprint(share=size))
                  for weight, size in zip(share.tolist(), sizes.tolist(), strict=True) if size > 0)
+
+
+@kept
+def _asked_bytes(profiles: tuple[TaskProfile, ...]) -> Floats:
+    """Bytes of a device's memory that a task of each profile asks for; 0 for none."""
+    return np.array([profile.needs.gpu_memory_bytes or 0 for profile in profiles], dtype=np.float64)

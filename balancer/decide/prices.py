@@ -106,7 +106,7 @@ def _iterate(load: Array, able: NDArray[np.bool_], rest: Array,
     if classes == 1 or lanes == 0 or scale <= 0:
         return _without_choice(rest, able)
     b, r = load / scale, rest / scale
-    state = _start(b, able, r, warm)
+    state, mask = _start(b, able, r, warm), able.astype(np.float64)
     masked = int(able.size - able.sum())
     count = able.size - masked + classes
     steps = 0
@@ -115,11 +115,11 @@ def _iterate(load: Array, able: NDArray[np.bool_], rest: Array,
         gap = float(np.vdot(x, z) - masked + s @ q)
         if gap <= GAP * max(top - gap, 1e-12):
             break
-        following = _step(b, able, state, gap / count, count)
+        following = _step(b, mask, state, gap / count, count)
         if following is None:
             break
         state, steps = following, steps + 1
-    x, q = state[0] * able, state[3]
+    x, q = state[0] * mask, state[3]
     return q / q.sum(), x / x.sum(axis=1, keepdims=True), steps
 
 
@@ -162,18 +162,19 @@ def _start(b: Array, able: NDArray[np.bool_], r: Array, warm: Array | None) -> S
     return x, z, top - filled, q, top
 
 
-def _step(b: Array, able: NDArray[np.bool_], state: State, mu: float, count: int) -> State | None:
-    """One predictor and corrector step from a feasible point; `None` when numbers ran out."""
+def _step(b: Array, mask: Array, state: State, mu: float, count: int) -> State | None:
+    """One predictor and corrector step from a feasible point; `None` when numbers ran out. `mask` (Y, H) is 1
+    where a class can run a lane, else 0."""
     x, z, s, q, top = state
-    newton = _Newton.at(b, able, state)
+    newton = _Newton.at(b, mask, state)
     if newton is None:
         return None
-    dx, dz, ds, dq, _ = newton.direction(-x * able, -s)
+    dx, dz, ds, dq, _ = newton.direction(-x * mask, -s)
     primal, dual = min(1.0, _reach(x, dx), _reach(s, ds)), min(1.0, _reach(z, dz), _reach(q, dq))
     ahead = (mu * count + primal * (np.vdot(dx, z) + ds @ q) + dual * (np.vdot(x, dz) + s @ dq)
              + primal * dual * (np.vdot(dx, dz) + ds @ dq))
     aim = mu * min(1.0, max(0.0, float(ahead) / (mu * count))) ** 3
-    e = ((aim - dx * dz) / z - x) * able
+    e = ((aim - dx * dz) / z - x) * mask
     dx, dz, ds, dq, dtop = newton.direction(e, (aim - ds * dq) / q - s)
     primal = min(1.0, NEAR * min(_reach(x, dx), _reach(s, ds)))
     dual = min(1.0, NEAR * min(_reach(z, dz), _reach(q, dq)))
@@ -186,7 +187,7 @@ class _Newton:
     """Newton's equations at a feasible point with dx and dv eliminated, factored once for both steps."""
 
     b: Array
-    able: NDArray[np.bool_]
+    mask: Array
     d: Array
     g: Array
     total: Array
@@ -194,23 +195,23 @@ class _Newton:
     inverse: Array
 
     @classmethod
-    def at(cls, b: Array, able: NDArray[np.bool_], state: State) -> _Newton | None:
+    def at(cls, b: Array, mask: Array, state: State) -> _Newton | None:
         """The system at `state`; `None` when it is singular to machine precision."""
         x, z, s, q, _ = state
-        d = x / z * able
+        d = x / z * mask
         g = d * b
         total = d.sum(axis=1)
         slope: Array = s / q
         classes = q.size
         system = np.ones((classes + 1, classes + 1))
         system[:classes, :classes] = -(g.T @ (g / total[:, None]))
-        system[np.arange(classes), np.arange(classes)] += np.einsum("yh,yh->h", g, b) + slope
+        np.einsum("hh->h", system)[:classes] += np.einsum("yh,yh->h", g, b) + slope
         system[classes, classes] = 0.0
         try:
             inverse = np.linalg.inv(system)
         except np.linalg.LinAlgError:
             return None
-        return cls(b, able, d, g, total, slope, inverse.astype(np.float64, copy=False))
+        return cls(b, mask, d, g, total, slope, inverse.astype(np.float64, copy=False))
 
     def direction(self, e: Array, f: Array) -> State:
         """dx, dz, ds, dq, dT with z∘dx + x∘dz = z∘e and q∘ds + s∘dq = q∘f that stays feasible."""
@@ -220,7 +221,7 @@ class _Newton:
         answer = self.inverse @ right
         dq = answer[:-1]
         dv = (self.g @ dq - row) / self.total
-        dz = (self.b * dq - dv[:, None]) * self.able
+        dz = (self.b * dq - dv[:, None]) * self.mask
         return e - self.d * dz, dz, f - self.slope * dq, dq, float(answer[-1])
 
 

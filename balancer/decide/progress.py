@@ -14,10 +14,11 @@ from typing import Final
 import numpy as np
 
 from balancer.decide.class_speed import fitted
-from balancer.decide.columns import Columns, Floats, Places
-from balancer.decide.durations import Durations, durations_by, pairs_in, seen_of
+from balancer.decide.columns import Columns, Floats, Places, Runs
+from balancer.decide.durations import expected_by, pairs_in, seen_of
 from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate, Estimates
 from balancer.decide.kept import kept
+from balancer.decide.later import Later
 from balancer.decide.pairs import Pairs
 from balancer.decide.situation import Situation
 from balancer.decide.thawed import thawed
@@ -56,13 +57,16 @@ def _progressed(seen: Columns, known: Pairs, fleet: Fleet, estimates: Estimates,
     runs = found.runs + old
     seconds = np.exp((found.logs + old * np.log(np.append(known.seconds, 1.0)[at])) / runs)
     known = known.but(found.profile, found.place, seconds, runs)
-    young = {
-        (known.profiles[profile], known.classes[place]): Estimate(seconds=each, count=int(count))
-        for profile, place, each, count in zip(
-            found.profile.tolist(), found.place.tolist(), seconds.tolist(), runs.tolist(), strict=True)}
-    pairs = thawed(estimates.pairs) | young
+
+    def all_pairs() -> Mapping[tuple[str, str], Estimate]:
+        young = {
+            (known.profiles[profile], known.classes[place]): Estimate(seconds=each, count=int(count))
+            for profile, place, each, count in zip(
+                found.profile.tolist(), found.place.tolist(), seconds.tolist(), runs.tolist(), strict=True)}
+        return thawed(estimates.pairs) | young
+
     by_class, typical_s = fitted(known.profile, known.place, known.classes, known.seconds, known.count)
-    return replace(estimates, pairs=MappingProxyType(pairs), typical_s=typical_s,
+    return replace(estimates, pairs=Later(all_pairs), typical_s=typical_s,
                    class_speed=MappingProxyType(by_class)), known
 
 
@@ -86,8 +90,8 @@ def _paces(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, sett
     young = np.flatnonzero((runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size))
     whole = np.full(0, np.nan)
     if young.size:
-        guess = durations_by(seen, pairs, fleet, estimates, settings, kinds)
-        whole = _told_or_outlasted(guess, known, fleet.at)[young]
+        _, expected = expected_by(seen, pairs, fleet, estimates, settings, kinds)
+        whole = _told_or_outlasted(seen.runs, expected, known, fleet.at)[young]
     telling = young[np.isfinite(whole)]
     rate = whole[np.isfinite(whole)] / runs.size[telling] * seen.speed[runs.worker[telling]]
     width = len(pairs.classes)
@@ -99,13 +103,12 @@ def _paces(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, sett
                  runs=tasks[some].astype(np.float64))
 
 
-def _told_or_outlasted(guess: Durations, known: Floats, at: float) -> Floats:
+def _told_or_outlasted(runs: Runs, expected: Floats, known: Floats, at: float) -> Floats:
     """Seconds of each whole run (R,): at the pace between its start and its last checkpoint; without one, and
     where nothing is known of the pair, from having outlasted what was guessed; NaN where neither tells."""
-    runs = guess.seen.runs
     own, took = runs.done - runs.before, runs.checkpointed - runs.started
     ran = at - runs.started
     with np.errstate(all="ignore"):
         told = np.where((own >= LEAST_SHARE) & (took > 0), took / own, np.nan)
-        outlasted = runs.first & (known == 0) & (ran > guess.expected)
+        outlasted = runs.first & (known == 0) & (ran > expected)
     return np.where(np.isnan(told) & outlasted, ran / HALF_DONE, told)
