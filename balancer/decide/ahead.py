@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -36,6 +37,8 @@ EARLY: Final = 0.15
 
 #: No task is taken to be larger than this many times its lane's mean: where more waits, none is looked for.
 LARGEST: Final = 10.0
+
+_SIZE: Final = attrgetter("size")
 
 #: Tasks that are looked at in one turn, the longest.
 CONSIDERED: Final = 16
@@ -63,10 +66,10 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
     if not choosy or drain_s > LARGEST * longest_s or not made:
         return []
     sizes = {lane.queue: _mean_size(lane) for lane in situation.fleet.lanes}
-    largest = max((task.size / sizes.get(task.queue, math.inf) for task in situation.fleet.queued), default=0)
     early_s = (1 - EARLY) * drain_s - settings.price_interval
-    if largest * longest_s < early_s:  # none can be the last to end
-        return []
+    queued = situation.fleet.queued
+    if any(largest * longest_s < early_s for largest in _largest(queued, sizes)):
+        return []  # none can be the last to end
     best: dict[str, float] = {}
     for each in offers:
         for queue, seconds in zip(each.queues, each.seconds.tolist(), strict=True):
@@ -86,6 +89,13 @@ def long_tasks(situation: Situation, made: Sequence[Order]) -> list[Long]:
         if least_s <= rate.get(task.queue, 0.0) * task.size < math.inf and task.task_id not in known
     ]
     return heapq.nlargest(CONSIDERED, found, key=lambda each: (each.run_s, each.task.task_id))
+
+
+def _largest(queued: Sequence[QueuedTask], sizes: Mapping[str, float]) -> Iterator[float]:
+    """How many times its lane's mean the largest of these tasks is: at most, which is told at once, then
+    truly."""
+    yield max(map(_SIZE, queued), default=0.0) / min(sizes.values(), default=math.inf)
+    yield max((task.size / sizes.get(task.queue, math.inf) for task in queued), default=0.0)
 
 
 def _mean_size(lane: Lane) -> float:

@@ -63,11 +63,13 @@ def line(x: Floats, table: Floats, ahead_s: float) -> Guess:
 
 def _guesses(forecasters: int, x: Floats, table: Floats, ahead_s: float) -> list[Guess]:
     """What the first so many forecasters foresee."""
-    found = np.full((forecasters, 2, table.shape[1]), np.nan)
-    if x.size >= MIN_POINTS:
-        for begin in range(0, table.shape[1], TOGETHER):
-            some = slice(begin, begin + TOGETHER)
-            _into(found[:, :, some], x - x[-1], table[:, some], ahead_s)
+    found = np.empty((forecasters, 2, table.shape[1]))
+    if x.size < MIN_POINTS:
+        found[:] = np.nan
+        return [Guess(value=value, half=half) for value, half in found]
+    for begin in range(0, table.shape[1], TOGETHER):
+        some = slice(begin, begin + TOGETHER)
+        _into(found[:, :, some], x - x[-1], table[:, some], ahead_s)
     return [Guess(value=value, half=half) for value, half in found]
 
 
@@ -77,6 +79,7 @@ def _into(found: Floats, x: Floats, y: Floats, ahead_s: float) -> None:
     if there.all():
         _whole(found, x, y, ahead_s, steps)
         return
+    found[:] = np.nan
     whole = there.all(axis=0)
     holed = ~whole & there[-1] & (there.sum(axis=0) >= MIN_POINTS)
     for rows, guessed in ((whole, _whole), (holed, _holed)):

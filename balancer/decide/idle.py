@@ -40,7 +40,7 @@ def idle_slots(situation: Situation, made: Iterable[Order]) -> dict[str, int]:
     columns = [column[rows].tolist() for column in (spare, roster.which, seen.place, workers.numbers.at)]
     for i, slots, device, place, at in zip(rows.tolist(), *columns, strict=True):
         name = roster.names[i]
-        free = int(slots) - booked[name] - (direct.get(direct_queue(name), 0) if direct else 0)
+        free = int(slots) - booked.get(name, 0) - (direct.get(direct_queue(name), 0) if direct else 0)
         if free <= 0 or at < arrived.get(name, -math.inf):
             continue
         wants = work[seen.classes[place]].by(device, name)
@@ -130,6 +130,6 @@ class Wanted:
         taken = admits(self._order, self._offers, self._drain_s, speed) & (self._needs >= 0)
         asked = np.zeros(len(self._unlike), dtype=np.bool_)
         asked[self._needs[taken]] = True
-        fit = tuple([self._unlike[place] for place in np.flatnonzero(asked & self._fits[device]).tolist()])
+        fit = tuple([self._unlike[place] for place in (asked & self._fits[device]).nonzero()[0].tolist()])
         easy = any(n.gpu_memory_bytes is None and n.memory_bytes is None and not n.affinity for n in fit)
         return Wants(needs=fit, anything=easy)

@@ -90,7 +90,9 @@ def utilisations(fleet: Fleet) -> Utilisations:
         held = np.where(slots != 0, (np.maximum(numbers.busy, holdings.ran) + holdings.reserved) / slots,
                         np.nan)
     values = np.vstack([numbers.readings.T[MEASURED], held])
-    greatest = np.where(np.isfinite(values), values, -1.0).max(axis=0, initial=-1.0)
+    greatest = np.fmax.reduce(values, axis=0)
+    if np.isposinf(greatest).any():  # garbled
+        greatest = np.where(np.isfinite(values), values, -1.0).max(axis=0)
     return Utilisations(roster.names, np.where(greatest >= 0, np.minimum(1.0, greatest), np.nan), roster)
 
 

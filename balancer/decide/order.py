@@ -141,7 +141,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     ties = 1.0 if plain and favour is None else settings.tie_ratio
     for h, name in enumerate(state.classes):
         own = given[h]
-        tries = () if plain or h in first else _tries(state, h, own, ties)
+        tries = () if plain or h in first else _tries(own, ties)
         made.append(Order(
             hardware_class=name, at=situation.fleet.at, offers=own.offers,
             values=values, price=float(state.prices.price[h]),
@@ -154,17 +154,13 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     return tuple(made)
 
 
-def _tries(state: Market, h: int, given: Offered, tie_ratio: float) -> list[str]:
-    """Lanes that class `h` never ran and which may be among its best, best first."""
-    if not state.doubt.fresh[:, h].any():
+def _tries(given: Offered, tie_ratio: float) -> list[str]:
+    """Lanes that a class never ran and which may be among its best, best first."""
+    if not given.fresh.any():
         return []
-    offers, rows = given.offers, given.rows
-    fresh, turn = state.doubt.fresh[rows, h], state.doubt.turn[rows, h]
-    if not fresh.any():
-        return []
-    guess = offers.ratio / turn
-    found = np.flatnonzero(fresh & (guess * UNTRIED >= guess.max() * (1 - tie_ratio)))
-    return [offers.queues[i] for i in found.tolist()]
+    guess = given.offers.ratio / given.turn
+    found = given.fresh & (guess * UNTRIED >= guess.max() * (1 - tie_ratio))
+    return [given.offers.queues[i] for i in found.nonzero()[0].tolist()]
 
 
 def _groups(given: Offered, waiting: Array, first: Sequence[str],
@@ -176,8 +172,8 @@ def _groups(given: Offered, waiting: Array, first: Sequence[str],
     offers, open_ = given.offers, given.admitted
     if first:
         open_ = open_ & [queue not in first for queue in offers.queues]
-    busy = np.flatnonzero(open_ & (waiting > 0))[:LISTED]
-    empty = np.flatnonzero(open_ & (waiting <= 0))[:max(0, LISTED_MOST - busy.size - len(first))]
+    busy = (open_ & (waiting > 0)).nonzero()[0][:LISTED]
+    empty = (open_ & (waiting <= 0)).nonzero()[0][:max(0, LISTED_MOST - busy.size - len(first))]
     groups: list[tuple[str, ...]] = [(queue,) for queue in first]
     ties: list[str] = []
     best, ratios = math.inf, offers.ratio.tolist()

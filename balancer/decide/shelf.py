@@ -37,11 +37,14 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Offered:
-    """One class's offers, best first, the row of each one's lane, and whether the class admits each now."""
+    """One class's offers, best first, the row of each one's lane, whether the class admits each now, and the
+    `fresh` and `turn` of its `Doubts`."""
 
     rows: Places
     offers: Offers
     admitted: Flags
+    fresh: Flags
+    turn: Floats
 
 
 def shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str], urgent: Mapping[int, int],
@@ -78,11 +81,13 @@ def offered(state: Market, shelf: Shelf, weight: float | None, drain_s: float,
     with np.errstate(invalid="ignore"):
         admitted = (np.ones(rows.shape, dtype=np.bool_) if weight is None
                     else no_later(all_, drain_s, drain_s, committed_s))
-    queues = shelf.queues[rows]
+    queues, fresh, turn = shelf.queues[rows], state.doubt.fresh[rows, column], state.doubt.turn[rows, column]
     return [
-        Offered(rows=rows[h, :n], admitted=admitted[h, :n], offers=Offers(
-            queues=queues[h, :n].tolist(), seconds=own[h, :n], ratio=all_.ratio[h, :n],
-            value=all_.value[h, :n], best_seconds=all_.best_seconds[h, :n], soonest_s=all_.soonest_s[h, :n]))
+        Offered(rows=rows[h, :n], admitted=admitted[h, :n], fresh=fresh[h, :n], turn=turn[h, :n],
+                offers=Offers(
+                    queues=queues[h, :n].tolist(), seconds=own[h, :n], ratio=all_.ratio[h, :n],
+                    value=all_.value[h, :n], best_seconds=all_.best_seconds[h, :n],
+                    soonest_s=all_.soonest_s[h, :n]))
         for h, n in enumerate(able.sum(axis=1).tolist())
     ]
 
@@ -93,7 +98,7 @@ def no_later(offers: Offers, drain_s: float, backlog_s: float, committed_s: floa
     what waits needs `drain_s`."""
     soonest = offers.soonest_s + drain_s - backlog_s
     others = drain_s + committed_s + offers.best_seconds
-    others = np.fmin(others, np.where(np.isnan(soonest), np.nan, np.maximum(offers.best_seconds, soonest)))
+    others = np.fmin(others, np.maximum(offers.best_seconds, soonest))  # NaN where nobody else could
     accepted: Flags = offers.seconds / speed <= others * (1 + TOLERANCE)
     return accepted
 

@@ -161,5 +161,5 @@ _SELDOM: Final = _weights(COVERAGE_ALPHA, PRIOR)
 def _mean(before: Singles, new: NDArray[np.generic], known: NDArray[np.bool_], counts: NDArray[np.int32],
           weights: Singles = _OFTEN) -> Singles:
     with np.errstate(invalid="ignore"):
-        after = before + weights.take(counts, mode="clip") * (new.astype(np.float32) - before)
+        after = before + weights.take(counts, mode="clip") * (new.astype(np.float32, copy=False) - before)
     return np.where(known, after, before)

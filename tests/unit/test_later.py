@@ -20,8 +20,8 @@ def test_nothing_is_made_before_somebody_asks_and_all_of_it_once() -> None:
     make = Made()
     squares = Later(make)
     assert make.times == 0
-    assert squares[3] == 9 and squares.get(4) is None and 2 in squares
-    assert list(squares) == [0, 1, 2, 3] and len(squares) == 4
+    assert [squares[3], squares.get(4)] == [9, None]
+    assert [*squares, len(squares)] == [0, 1, 2, 3, 4]
     assert make.times == 1
 
 
