@@ -17,6 +17,7 @@ import numpy as np
 from balancer.decide.columns import Columns, Flags, Floats
 from balancer.decide.durations import Durations, pairs_in
 from balancer.decide.estimate import hinted_s
+from balancer.decide.kept import kept
 from balancer.decide.situation import Situation
 
 #: The guard takes a pair that never ran for this many times slower than guessed: guesses from other pairs
@@ -55,14 +56,20 @@ def dealt(known: Durations, place: int, queues: Sequence[str]) -> Mapping[str, s
     up at once would teach it no more, and with many lanes most of its work would be tries."""
     if not queues:
         return MappingProxyType({})
-    seen, runs = known.seen, known.seen.runs
+    seen, free = known.seen, _free_in(known)
     mine = seen.members(place)
     mine = mine[seen.ok[mine] & ~seen.hot[mine]]
-    soonest = np.full(seen.slots.size, np.inf)
-    np.minimum.at(soonest, runs.worker, known.left)
-    free = np.where(seen.busy < seen.slots, 0.0, soonest)
-    names, turns = runs.workers.roster.names, mine[np.argsort(free[mine], kind="stable")].tolist()
+    names, turns = seen.runs.workers.roster.names, mine[np.argsort(free[mine], kind="stable")].tolist()
     return MappingProxyType({names[i]: queue for i, queue in zip(turns, queues, strict=False)})
+
+
+@kept
+def _free_in(known: Durations) -> Floats:
+    """Seconds until each worker (W,) has a slot free."""
+    seen = known.seen
+    soonest = np.full(seen.slots.size, np.inf)
+    np.minimum.at(soonest, seen.runs.worker, known.left)
+    return np.where(seen.busy < seen.slots, 0.0, soonest)
 
 
 def _hinted(situation: Situation, seen: Columns) -> Flags:

@@ -58,17 +58,24 @@ def mix_of(fleet: Fleet, ran: Floats | Places) -> tuple[tuple[float, Footprint],
     What waits and what runs (`ran`, lanes) counts, and each lane for one more task: none is forgotten while
     it is empty.
     """
-    asked = _asked_bytes(profiles_of(fleet))
-    if not asked.any():
+    sizes, which = _kinds(profiles_of(fleet))
+    if not sizes.any():
         return ()
     count = 1.0 + ran + np.array([max(0, lane.waiting) for lane in fleet.lanes], dtype=np.float64)
+    share = np.bincount(which, count) / count.sum()
+    return tuple((weight, Footprint(share=size))
+                 for weight, size in zip(share.tolist(), sizes.tolist(), strict=True) if size > 0)
+
+
+@kept
+def _kinds(profiles: tuple[TaskProfile, ...]) -> tuple[Floats, Places]:
+    """The unlike sizes (bytes) that tasks of these profiles ask for, ascending, and each one's place."""
+    asked = _asked_bytes(profiles)
     sizes, which = np.unique(asked, return_inverse=True)
     if sizes.size > KINDS_MOST:
         step = sizes[-1] / KINDS_MOST
         sizes, which = np.unique(np.ceil(asked / step) * step, return_inverse=True)
-    share = np.bincount(which, count) / count.sum()
-    return tuple((weight, Footprint(share=size))
-                 for weight, size in zip(share.tolist(), sizes.tolist(), strict=True) if size > 0)
+    return sizes, which
 
 
 @kept

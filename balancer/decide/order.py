@@ -193,8 +193,9 @@ def _speeds(seen: Columns, eager: Array) -> list[dict[str, float]]:
     found: list[dict[str, float]] = [{} for _ in seen.classes]
     names = seen.runs.workers.roster.names
     speed = seen.speed * eager
-    for i in np.flatnonzero((speed < SLOW) | (speed > FAST)).tolist():
-        found[seen.place[i]][names[i]] = float(speed[i])
+    rows = np.flatnonzero((speed < SLOW) | (speed > FAST))
+    for i, h, own in zip(rows.tolist(), seen.place[rows].tolist(), speed[rows].tolist(), strict=True):
+        found[h][names[i]] = own
     return found
 
 
