@@ -23,7 +23,7 @@ from workers.header import read_header
 from workers.leaving import RefusedDelivery
 from workers.out_of_memory import sent_where_memory_is
 from workers.pulse import Pulse
-from workers.receipts import STORED, BalancedQoS, receipt_of
+from workers.receipts import STORED, BalancedQoS, Receipt, receipt_of
 from workers.run import delivery_of, finished_document
 from workers.set_aside import set_aside
 from workers.task import BalancedMixin, fence_of
@@ -69,28 +69,29 @@ class BalancedRequest(Request):  # type: ignore[misc]
         self._forget()
 
     def acknowledge(self) -> None:
-        if self._was_given_back():
+        receipt = receipt_of(self.message)
+        if self._was_given_back(receipt):
             self._forget()
             return
-        receipt = None if self._failed or self.acknowledged else receipt_of(self.message)
-        if receipt is not None and (self._ignore_result or type(self.task.backend) is DisabledBackend):
-            # Told where the ack commits the run: nothing has told of its end before.
-            receipt.event = self._finished()
-        elif receipt is not None and not self.delivery_info["redelivered"] and commits(self.task):
-            # Celery may take a redelivery for done by its result alone, and run nothing.
-            receipt.event = STORED
+        if receipt is not None and not self._failed and not self.acknowledged:
+            if self._ignore_result or type(self.task.backend) is DisabledBackend:
+                # Told where the ack commits the run: nothing has told of its end before.
+                receipt.event = self._finished()
+            elif not self.delivery_info["redelivered"] and commits(self.task):
+                # Celery may take a redelivery for done by its result alone, and run nothing.
+                receipt.event = STORED
         super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
-        if self._was_given_back():
+        if self._was_given_back(receipt_of(self.message)):
             self._forget()
         else:
             super().reject(requeue)
 
-    def _was_given_back(self) -> bool:
+    def _was_given_back(self, receipt: Receipt | None) -> bool:
         """Whether this delivery was claimed and is not in this worker's hands any more: its entry in the
         broker may be another delivery's by now, under the same tag."""
-        return not self.acknowledged and receipt_of(self.message) is None and bool(self.delivery.claim)
+        return receipt is None and not self.acknowledged and bool(self.delivery.claim)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         self._failed = True
