@@ -154,6 +154,7 @@ def statistics(standing: Standing, settings: Settings, strategy: Strategy, decis
         "at": fleet.at if fleet else None,
         "classes": list(fleet.classes) if fleet else [],
         "waiting": sum(lane.waiting for lane in fleet.lanes) if fleet else 0,
+        "may_sleep": list(standing.state.memory.asleep),
         "groups": {name: round(by, 1) for name, by in account.ahead_s.items()} if account else {},
         "totals": {
             "initiated": history.initiated,

@@ -62,6 +62,7 @@ def status_document(app: Any) -> Document:
         "totals": stats["totals"],
         "power": stats.get("power", {}),
         "groups": stats["groups"],
+        "may_sleep": stats["may_sleep"],
         "workers": [_worker(w) for w in sorted(fleet.workers, key=lambda w: w.name)],
         "lanes": [{"queue": lane.queue, "profile": lane.profile.name, "group": lane.profile.group,
                    "waiting": lane.waiting, "oldest_s": lane.oldest_s, "due_s": lane.due_s,
@@ -163,6 +164,8 @@ def _headlines(document: Document) -> list[str]:
     if ahead := {name: by for name, by in document.get("groups", {}).items() if by > 0}:
         told = (f"{escape(name) or 'without a group'} {by:.0f} s" for name, by in ahead.items())
         lines.append(f"groups that had more than their share go after the others: {', '.join(told)} ahead")
+    if document.get("may_sleep"):
+        lines.append(f"nodes that may sleep: {escape(', '.join(document['may_sleep']))}")
     if memory := document.get("gpu_memory"):
         used = 1 - memory["free_bytes"] / memory["total_bytes"]
         lost = memory["unusable_bytes"] / memory["total_bytes"]

@@ -68,6 +68,11 @@ def test_groups_that_are_ahead_are_told() -> None:
     assert "groups" not in drawn(status(groups={"gold": 0.0}))
 
 
+def test_nodes_that_may_sleep_are_named() -> None:
+    assert "nodes that may sleep: n1, n2\n" in drawn(status(may_sleep=["n1", "n2"]))
+    assert "sleep" not in drawn(status(may_sleep=[]))
+
+
 def test_a_fleet_fits_eighty_columns_and_leaves_out_what_nobody_reports() -> None:
     said = drawn(status(workers=[worker(f"V100-{n}@emulated") for n in range(3)]))
     assert "V100-2@emulated  cuda-K80 (emulated)  1/1" in said

@@ -16,6 +16,8 @@ from balancer.decide.rest import HALF_LIFE_S, RESTING, Need, asleep, learn_needs
 from balancer.decide.strategies.priced import Priced
 from balancer.model import Decision, Fleet
 from balancer.settings import Settings
+from balancer.standing import Standing, statistics
+from balancer.state import State
 from tests.unit.fleets import NOW, fleet, held, known, situation, with_running
 
 V100 = "cuda-V100"
@@ -92,9 +94,17 @@ def test_a_tick_tells_it_and_remembers() -> None:
     kept = memory.fresh(FRUGAL)
     kept, first = _tick(kept, nodes(0, 0, 0))
     assert {"may sleep: n1", "may sleep: n2"} <= set(first.notes)
-    _, second = _tick(memory.from_document(memory.to_document(kept)), nodes(0, 0, 0, at=NOW + 30))
+    again = memory.from_document(memory.to_document(kept))
+    assert _may_sleep(again) == ["n1", "n2"]
+    awake, second = _tick(again, nodes(0, 0, 0, at=NOW + 30))
     assert not [note for note in second.notes if "sleep" in note]
+    assert _may_sleep(_tick(awake, nodes(1, 1, 1, at=NOW + 60))[0]) == []
 
 
 def _tick(kept: memory.Memory, state: Fleet) -> tuple[memory.Memory, Decision]:
     return engine.decide(learn(kept, (), state, FRUGAL), state, FRUGAL, Priced(), ())
+
+
+def _may_sleep(kept: memory.Memory) -> object:
+    """What the balancer's statistics say of it."""
+    return statistics(Standing(state=State(memory=kept)), FRUGAL, Priced(), None, None)["may_sleep"]
