@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from balancer import wiring
 from balancer.adapters import redis_drain
 from balancer.adapters.redis_drain import DrainReport
-from balancer.errors import BalancerError
+from balancer.errors import BalancerError, StoreError
 
 #: Seconds for a worker's answer: its event loop may be busy.
 ANSWER_S: Final = 5.0
@@ -25,7 +26,8 @@ def drain(app: Celery, worker: str, *, wait_s: float = 600.0, stop: bool = True,
 
     What waits goes to the front of its lane (or of `queue`); running tasks leave at a checkpoint or
     are interrupted where they declare that; what may not be left has `wait_s` seconds to end. Returns
-    when the worker has begun (`progress` tells the rest). Raises `BalancerError` when it does not answer.
+    when the worker has begun (`progress` tells the rest). Raises `BalancerError` when it does not answer,
+    `StoreError` when the broker does not.
     """
     _command(app, worker, {"wait_s": wait_s, "stop": stop, "queue": queue, "undo": False}, answer_s)
 
@@ -41,8 +43,11 @@ def progress(app: Celery, worker: str) -> DrainReport | None:
 
 
 def _command(app: Celery, worker: str, arguments: dict[str, object], answer_s: float) -> None:
-    answers = app.control.broadcast("balancer_drain", arguments=arguments, destination=[worker], reply=True,
-                                    timeout=answer_s, limit=1)
+    try:
+        answers = app.control.broadcast("balancer_drain", arguments=arguments, destination=[worker],
+                                        reply=True, timeout=answer_s, limit=1)
+    except OperationalError as error:
+        raise StoreError(f"no answer from the broker: {error}") from error
     if not answers:
         raise BalancerError(f"no worker {worker!r} answers within {answer_s:g} s; `celery -A PROJ balancer "
                             "status` lists the workers that are there")

@@ -37,8 +37,8 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "demo": ("balancer.cli.demo:demo", "Start a whole fleet here, disturb it, and judge it.", "demo"),
 }
 
-#: Commands that need no fleet, and so no app.
-WITHOUT_APP: Final = ("simulate",)
+#: Commands that need no fleet, and so no app: what they read can be named.
+WITHOUT_APP: Final = ("simulate", "report", "analyze", "visualize")
 
 #: The way out when the fleet's Redis does not answer.
 NO_REDIS: Final = ("Is it running, and is it the fleet's? It is the app's broker_url, or balancer_redis_url "
@@ -102,7 +102,7 @@ def balancer() -> None:
 @click.group("celery-balancer", cls=Commands)
 @click.version_option(__version__, prog_name="celery-balancer")
 @click.option("-A", "--app", envvar=("APP", "CELERY_APP"),
-              help=f"The Celery app, as for `celery -A`; all but {', '.join(WITHOUT_APP)} need it.")
+              help=f"The Celery app, as for `celery -A`; needed by all but {', '.join(WITHOUT_APP)}.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Change to this folder first.")
 @click.pass_context

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from balancer import settings as options
 from balancer import wiring
+from balancer.adapters.duckdb_ledger import read
 from balancer.cli.screen import console, share, table
 from balancer.errors import BalancerError
 from balancer.simulate import given, scenarios
@@ -35,7 +36,7 @@ FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
               help=f"One of {', '.join(options.STRATEGIES)}, or an import path (module:Class).")
 @click.option("--cold", is_flag=True, help="The balancer knows no run times beforehand.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses what is random.")
-@click.option("--workers", type=click.IntRange(1, 10_000), help="Workers of the fleet.")
+@click.option("--workers", type=click.IntRange(1, given.WORKERS_LIMIT), help="Workers of the fleet.")
 @click.option("--trace", type=FILE, help="Jobs of your own: arrival_s, job_type, scale_factor, total_steps.")
 @click.option("--speeds", type=FILE, help="Their speeds: job_type, scale_factor, then a column a class.")
 @click.option("--from-ledger", "ledger", type=FILE, help="Replay the runs of a ledger.")
@@ -78,7 +79,7 @@ def _scenario(name: str, seed: int, workers: int | None, trace: Path | None, spe
     if ledger is not None:
         if trace is not None or workers is not None:
             raise click.UsageError("--from-ledger brings its own jobs and workers; --add adds some")
-        return from_ledger(ledger)
+        return from_ledger(ledger, lambda statement: read(str(ledger), statement))
     if trace is not None and speeds is not None:
         return given.from_files(trace, speeds, seed, workers)
     return scenarios.by_name(name, seed, workers)
@@ -86,9 +87,12 @@ def _scenario(name: str, seed: int, workers: int | None, trace: Path | None, spe
 
 def _pair(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
+    name = name.removeprefix(options.PREFIX)
     if not sign or not name:
-        raise BalancerError(f"{text!r}: NAME=VALUE was expected")
-    return name.removeprefix(options.PREFIX), value
+        raise BalancerError(f"--set {text}: OPTION=VALUE was expected, such as check_interval=5")
+    if name == "strategy":
+        raise BalancerError(f"--set {text}: the strategy is chosen by --strategy")
+    return name, value
 
 
 def _count(text: str) -> tuple[str, int]:

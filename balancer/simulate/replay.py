@@ -7,16 +7,19 @@ What it waited before is therefore not part of the replay, neither of its comple
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from balancer.errors import BalancerError, LedgerError
-from balancer.model import Hardware, Needs, TaskProfile, as_kind
+from balancer.model import KINDS, Hardware, Needs, TaskProfile, as_kind
 from balancer.simulate.scenario import Job, Machine, Scenario
 
 Row = tuple[Any, ...]
+
+#: Answers a query: rows by column. Raises `LedgerError`.
+Ask = Callable[[str], Sequence[Mapping[str, Any]]]
 
 #: Successful runs, oldest first, and the last sample of each worker with the least power that it ever drew.
 _RUNS = """
@@ -29,9 +32,10 @@ _WORKERS = """
     FROM worker_samples GROUP BY worker ORDER BY worker"""
 
 
-def from_ledger(path: Path) -> Scenario:
-    """The scenario of a ledger. Raises `LedgerError` for a file that is none, and for one without runs."""
-    runs, workers = _read(path)
+def from_ledger(path: Path, ask: Ask) -> Scenario:
+    """The scenario of the ledger at `path`, which `ask` reads. Raises `LedgerError` for a file that is none,
+    and for one without runs."""
+    runs, workers = ([tuple(row.values()) for row in ask(query)] for query in (_RUNS, _WORKERS))
     rates: dict[tuple[str, str], list[float]] = defaultdict(list)
     for _, profile, name, _, duration_s, size, share, _ in runs:
         rates[profile, name].append(duration_s / (size * share))
@@ -45,18 +49,6 @@ def from_ledger(path: Path) -> Scenario:
              f"pairs of profile and hardware that never ran do not run")
     return Scenario(name="ledger", about=about, machines=_machines(workers, path), jobs=jobs,
                     profiles=_profiles(seconds), seconds=seconds)
-
-
-def _read(path: Path) -> tuple[list[Row], list[Row]]:
-    import duckdb
-
-    if not path.is_file():
-        raise LedgerError(f"{path} is not there")
-    try:
-        with duckdb.connect(str(path), read_only=True) as connection:
-            return connection.execute(_RUNS).fetchall(), connection.execute(_WORKERS).fetchall()
-    except duckdb.Error as error:
-        raise LedgerError(f"{path} cannot be read as a ledger: {error}") from error
 
 
 def _jobs(runs: Sequence[Row], seconds: Mapping[str, Mapping[str, float]]) -> tuple[Job, ...]:
@@ -92,7 +84,8 @@ def hardware_of(hardware_class: str) -> Hardware:
     kind_name, _, model = hardware_class.partition("-")
     kind = as_kind(kind_name)
     if kind is None:
-        raise BalancerError(f"{hardware_class!r} is no hardware class: it begins with no known kind")
+        raise BalancerError(f"{hardware_class!r} is no hardware class: it begins with no known kind "
+                            f"({', '.join(KINDS)})")
     return Hardware(kind=kind, model=model)
 
 

@@ -21,6 +21,10 @@ from balancer.errors import BalancerError
 COLUMNS: Final = MappingProxyType({"k80": "cuda-K80", "p100": "cuda-P100", "v100": "cuda-V100"})
 
 
+#: What a trace and a table of speeds must have.
+TRACE_COLUMNS: Final = ("arrival_s", "job_type", "total_steps")
+SPEEDS_COLUMNS: Final = ("job_type",)
+
 #: A row of a table, behind where it stands ("name:line").
 Numbered = tuple[str, dict[str, str]]
 
@@ -100,18 +104,25 @@ def trace_of(rows: Iterable[Numbered]) -> tuple[TraceJob, ...]:
     """Jobs of a table: arrival_s, job_type, scale_factor, total_steps; in order of arrival."""
     jobs = [
         TraceJob(arrival_s=_number(row, "arrival_s", line), job_type=_job_type(row, line),
-                 steps=_number(row, "total_steps", line))
+                 steps=_steps(row, line))
         for line, row in rows
     ]
     return tuple(sorted(jobs, key=lambda job: job.arrival_s))
 
 
-def read_table(path: Path) -> list[Numbered]:
-    """Rows of a table of one's own. Raises `BalancerError` for what is no such table."""
+def read_table(path: Path, columns: Sequence[str]) -> list[Numbered]:
+    """Rows of a table of one's own that has at least these columns. Raises `BalancerError` for any other."""
     try:
-        return list(_numbered(path.name, path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        rows, named = list(_numbered(path.name, text)), next(csv.reader(text.splitlines()), [])
     except (OSError, UnicodeError, csv.Error) as error:
         raise BalancerError(f"{path} cannot be read: {error}") from error
+    if lacks := [name for name in columns if name not in named]:
+        raise BalancerError(f"{path} has no column {', '.join(lacks)}: its first line must name "
+                            f"{', '.join(columns)}")
+    if not rows:
+        raise BalancerError(f"{path} holds nothing below its first line")
+    return rows
 
 
 def _job_type(row: Mapping[str, str], where: str) -> JobType:
@@ -119,6 +130,13 @@ def _job_type(row: Mapping[str, str], where: str) -> JobType:
         raise BalancerError(f"{where}: there is no job_type")
     scale = _number(row, "scale_factor", where) if row.get("scale_factor") else 1
     return JobType(name=row["job_type"], scale=int(scale))
+
+
+def _steps(row: Mapping[str, str], where: str) -> float:
+    steps = _number(row, "total_steps", where)
+    if not steps:
+        raise BalancerError(f"{where}: total_steps is 0; a job has at least some of a step to do")
+    return steps
 
 
 def single_gpu_first(jobs: Sequence[TraceJob], speeds: Throughputs, count: int) -> tuple[TraceJob, ...]:

@@ -14,6 +14,7 @@ import pytest
 import redis
 from celery import Celery
 
+from balancer import draining
 from balancer.adapters.redis_connection import Connection, connect, load_script
 from balancer.adapters.scripts import script_text
 from balancer.errors import BalancerError, StoreError
@@ -32,6 +33,14 @@ def test_it_reaches_the_brokers_database_in_bytes(redis_url: str, redis_client: 
     assert connection.client.get("k") == b"\xff"
     assert type(connection.client) is redis.Redis
     connection.close()
+
+
+def test_a_worker_is_not_drained_through_a_broker_that_is_away() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # it does not listen, so nobody answers here
+        made = app(f"redis://127.0.0.1:{taken.getsockname()[1]}/0")
+        with pytest.raises(StoreError, match="no answer from the broker"):
+            draining.drain(made, "w@h")
 
 
 def test_key_names_are_the_brokers(redis_url: str, redis_client: redis.Redis) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +15,7 @@ from balancer.cli import standalone
 from balancer.decide.strategies.priced import Priced
 from balancer.simulate import scenarios
 from balancer.simulate.recorded import load_nodes, load_pods
+from tests.unit.ledger_samples import write_sample
 
 KEYS = ["makespan_s", "bound_s", "mean_completion_s", "p99_completion_s", "load_stddev",
         "effective_utilisation", "busy_share", "energy_j", "bound_energy_j", "rebalance_s", "moves_queued",
@@ -108,16 +110,63 @@ def test_a_ledger_is_replayed_and_asked_for_more_workers(tmp_path: Path) -> None
     (("--strategy", "prized"), "did you mean 'priced'?"),
     (("--add", "cuda-V100"), "CLASS=N was expected"),
     (("--add", "cuda-V100=-9"), "cannot go: there are 4"),
-    (("--add", "abacus=1"), "begins with no known kind"),
+    (("--add", "cuda-K80=-4", "--add", "cuda-P100=-4", "--add", "cuda-V100=-4"), "no worker is left"),
+    (("--add", "cuda-V100=100000"), "100012 workers are too many; at most 10000"),
+    (("--add", "V100=1"), "no job of 'mixed' runs on 'V100'; they run on cuda-K80, cuda-P100, cuda-V100"),
+    (("--set", "check_interval"), "--set check_interval: OPTION=VALUE was expected"),
+    (("--set", "balancer_strategy=fixed"), "chosen by --strategy"),
     (("--set", "check_intervall=5"), "did you mean 'balancer_check_interval'"),
     (("--trace", "pyproject.toml"), "--trace and --speeds go together"),
-    (("--from-ledger", "pyproject.toml"), "cannot be read as a ledger"),
+    (("--from-ledger", "pyproject.toml"), "the ledger pyproject.toml cannot be read"),
 ])
 def test_what_is_wrong_is_said(arguments: tuple[str, ...], said: str) -> None:
     assert said in refusal(*arguments)
 
 
-def test_only_simulate_needs_no_app() -> None:
+#: A trace and a table of speeds that can be played.
+TRACE = "arrival_s,job_type,scale_factor,total_steps\n0,train,1,100\n5,train,1,200\n9,other,1,50\n"
+SPEEDS = "job_type,scale_factor,cpu,cuda-Mine\ntrain,1,1,10\n"
+
+
+@pytest.mark.parametrize(("trace", "speeds", "said"), [
+    ("", SPEEDS, "trace.csv has no column arrival_s, job_type, total_steps: its first line must name"),
+    (TRACE.partition("\n")[0], SPEEDS, "trace.csv holds nothing below its first line"),
+    (TRACE.replace("total_steps", "steps"), SPEEDS, "trace.csv has no column total_steps"),
+    (TRACE.replace("5,train", "-5,train"), SPEEDS, "trace.csv:3: arrival_s is -5"),
+    (TRACE.replace("200", "0"), SPEEDS, "trace.csv:3: total_steps is 0"),
+    (TRACE, SPEEDS.replace("train", "sing"), "speeds.csv has no speed for any job of"),
+    (TRACE, SPEEDS.replace("cuda-Mine", "Mine"), "'Mine' is no hardware class: it begins with no known kind"),
+    (TRACE, SPEEDS.replace(",10", ",-1"), "speeds.csv:2: cuda-Mine is -1"),
+])
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, trace: str, speeds: str, said: str) -> None:
+    (tmp_path / "trace.csv").write_text(trace)
+    (tmp_path / "speeds.csv").write_text(speeds)
+    output = refusal("--trace", str(tmp_path / "trace.csv"), "--speeds", str(tmp_path / "speeds.csv"))
+    assert said in output
+
+
+def test_jobs_that_no_speed_is_known_of_are_left_out_and_told_of(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text(TRACE)
+    (tmp_path / "speeds.csv").write_text(SPEEDS)
+    text = simulate("--trace", str(tmp_path / "trace.csv"), "--speeds", str(tmp_path / "speeds.csv"))
+    assert "2 jobs of the trace" in text
+    assert "1 jobs of it are left out, as speeds.csv has no speed for them: other" in " ".join(text.split())
+
+
+def test_a_database_that_is_no_ledger_has_nothing_to_replay(tmp_path: Path) -> None:
+    path = tmp_path / "other.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE elsewhere (a INTEGER)")
+    assert "holds no finished run to replay" in refusal("--from-ledger", str(path))
+
+
+def test_what_reads_a_file_needs_no_app_and_what_asks_the_fleet_does(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.duckdb"
+    write_sample(str(path))
+    page = tmp_path / "report.html"
+    done = CliRunner().invoke(standalone, ["report", "--db-path", str(path), "--output", str(page)],
+                              env={"APP": "", "CELERY_APP": ""})
+    assert (done.exit_code, page.exists()) == (0, True), done.output
     done = CliRunner().invoke(standalone, ["status"], env={"APP": "", "CELERY_APP": ""})
     assert done.exit_code != 0
     assert "Missing option '-A'" in done.output
