@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from balancer.errors import SettingError
+from balancer.model import KINDS, as_kind
 
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -111,10 +112,16 @@ def as_names(option: str, value: Any) -> tuple[str, ...]:
     raise SettingError(f"{option} = {value!r}: must be a name or a list of names")
 
 
+def as_hardware(option: str, value: Any) -> tuple[str, ...]:
+    """A list of kinds of hardware and of classes such as "cuda-V100"."""
+    return tuple(_hardware(option, name) for name in as_names(option, value))
+
+
 def as_seconds_by_class(option: str, value: Any) -> dict[str, float]:
     """{hardware class or kind: seconds for size 1}, each above 0."""
     return {
-        name: _positive(f"{option}[{name!r}]", seconds) for name, seconds in as_mapping(option, value).items()
+        _hardware(option, name): _positive(f"{option}[{name!r}]", seconds)
+        for name, seconds in as_mapping(option, value).items()
     }
 
 
@@ -156,6 +163,16 @@ def _range(low: float | None, high: float | None, unit: str) -> str:
     return f" of at most {high:g}{after}" if high is not None else after
 
 
+def _hardware(option: str, name: str) -> str:
+    """A kind of hardware, or a class, which begins with its kind; the kind as it is written elsewhere."""
+    kind, dash, model = name.partition("-")
+    known = as_kind(kind)
+    if known is None:
+        raise SettingError(f"{option}: {name!r} is unknown; there are {', '.join(KINDS)}, or a class such as "
+                           "'cuda-V100'")
+    return f"{known}{dash}{model}"
+
+
 def _positive(option: str, value: Any) -> float:
     number = as_number(option, value)
     if number <= 0:
@@ -181,7 +198,7 @@ def _size(option: str, value: Any) -> Any:
 
 #: What `balancer_tasks` may say of a task; the names are those of the task class's own options.
 TASK_OPTIONS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
-    "hardware": as_names,
+    "hardware": as_hardware,
     "compute_capability": _capability,
     "gpu_memory": as_bytes,
     "memory": as_bytes,

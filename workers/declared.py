@@ -9,9 +9,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from balancer.errors import SettingError
-from balancer.model import KINDS, Needs, TaskProfile, as_kind
-from balancer.option_values import as_bytes
+from balancer.model import Needs, TaskProfile
+from balancer.option_values import TASK_OPTIONS, as_bytes
 from balancer.settings import Settings
 
 #: What a task may declare, as class attributes, decorator options or keys of `balancer_tasks`.
@@ -43,16 +42,14 @@ def memory_size(value: Any, option: str) -> int | None:
     return None if value is None else as_bytes(option, value)
 
 
-def kinds_of(value: str | Sequence[str] | None, task: str) -> tuple[str, ...]:
-    """The any-of list of hardware, checked: a kind, or a class such as "cuda-V100"."""
-    listed = names(value)
-    for name in listed:
-        if as_kind(name) is None and as_kind(name.split("-", 1)[0]) is None:
-            raise SettingError(
-                f"hardware of {task}: {name!r} is unknown; there are {', '.join(KINDS)}, "
-                "or a class such as 'cuda-V100'"
-            )
-    return listed
+def checked(cls: type) -> dict[str, Any]:
+    """What the body of this task class declares, each as the balancer reads it; functions and what is not
+    said apart. Raises `SettingError` that names the declaration, the task and what is wrong."""
+    said, task = vars(cls), vars(cls).get("name") or cls.__name__
+    return {
+        key: read(f"{key} of {task}", said[key]) for key, read in TASK_OPTIONS.items()
+        if said.get(key) is not None and not callable(said[key])
+    }
 
 
 def declarations(task: Any, settings: Settings, name: str) -> dict[str, Any]:
@@ -116,7 +113,7 @@ def profile_of(declared: Mapping[str, Any], task: str, profile: str, settings: S
         name=profile,
         task=task,
         needs=Needs(
-            hardware=kinds_of(declared.get("hardware"), task),
+            hardware=names(declared.get("hardware")),
             compute_capability=declared.get("compute_capability"),
             gpu_memory_bytes=memory_size(declared.get("gpu_memory"), f"gpu_memory of {task}"),
             memory_bytes=memory_size(declared.get("memory"), f"memory of {task}"),

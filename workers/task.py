@@ -29,6 +29,7 @@ from balancer.routing import is_class_queue, is_direct_queue, is_lane
 from balancer.settings import Settings
 from workers import identity, interrupt, leaving
 from workers.callbacks import name_callbacks
+from workers.declared import checked
 from workers.finish import Plan, claimed
 from workers.header import read_header
 from workers.results import careful
@@ -118,6 +119,8 @@ class BalancedMixin:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        for key, value in checked(cls).items():
+            setattr(cls, key, value)
         if "priority" in cls.__dict__:
             cls.declared_priority = cls.__dict__["priority"]
             del cls.priority  # type: ignore[attr-defined]

@@ -72,6 +72,8 @@ def test_precedence(conf: dict[str, Any], environ: dict[str, str], command_line:
     ({"tasks": {"t": {"priority": 12}}}, "from 0 to 9; the nearest is 9"),
     ({"tasks": {"t": {"size": 0}}}, "must be a number above 0"),
     ({"hints": {"p": {"cuda": -1}}}, "balancer_hints['p']['cuda'] = -1: must be a number above 0"),
+    ({"hints": {"p": {"V100": 3}}}, "balancer_hints['p']: 'V100' is unknown; there are cpu, cuda,"),
+    ({"tasks": {"t": {"hardware": "gpu"}}}, "balancer_tasks['t']['hardware']: 'gpu' is unknown"),
     ({"hints": {"p": 3}}, "balancer_hints['p'] = 3: must be a mapping"),
     ({"utilization_threshold_high": 0.5, "utilization_threshold_low": 0.5},
      "must be at least 0.05 above balancer_utilization_threshold_low"),
