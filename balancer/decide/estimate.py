@@ -169,7 +169,7 @@ def _updated(old: Estimate | None, rate: float, hint: float | None) -> Estimate:
         return Estimate(seconds=first, count=1)
     if old.count <= STRIKES and rate < old.seconds / CLIP:
         return Estimate(seconds=rate, count=old.count + 1, spread=old.spread)
-    away, reach = math.log(rate / old.seconds), max(math.log(CLIP), 3 * old.spread)
+    away, reach = math.log(rate / old.seconds), _reach(old)
     side = 0 if abs(away) <= reach else (1 if away > 0 else -1)
     strikes = (old.strikes if old.strikes * side > 0 else 0) + side
     if abs(strikes) >= STRIKES:
@@ -215,17 +215,18 @@ def seconds(estimates: Estimates, profile: TaskProfile, hardware: Hardware, sett
             profiles: Mapping[str, HardwareProfile]) -> float:
     """Seconds for size 1 of `profile` on a typical worker of this hardware's class.
 
-    What ran, with a hint as so many runs; else the hint; else the profile's runs and hints elsewhere by
-    the classes' relative speeds; else what a task of the fleet takes, by the hardware's weight.
+    What ran, with a hint as so many runs until they refute it; else the hint; else the profile's runs and
+    hints elsewhere by the classes' relative speeds; else what a task of the fleet takes, by the hardware's
+    weight.
     """
     hardware_class = hardware.hardware_class
     learned = estimates.pairs.get((profile.learned_as, hardware_class))
     hint = hinted_s(profile, hardware_class, settings)
-    if hint is not None:
-        weight = 1.0 if learned is None else _hint_weight(learned.count)
-        value = hint if learned is None else weight * hint + (1 - weight) * learned.seconds
-    elif learned is not None:
-        value = learned.seconds
+    if learned is not None:
+        weight = 0.0 if hint is None or _refuted(hint, learned) else _hint_weight(learned.count)
+        value = learned.seconds if hint is None else weight * hint + (1 - weight) * learned.seconds
+    elif hint is not None:
+        value = hint
     else:
         typical_s = _elsewhere(estimates, profile, settings, profiles)
         value = _guess(estimates, profile, hardware, typical_s, profiles)
@@ -261,6 +262,17 @@ def _hint_weight(count: int) -> float:
     mean = min(count, MEAN_RUNS)
     faded: float = (1 - LEAST_ALPHA) ** (count - mean)
     return HINT_RUNS / (HINT_RUNS + mean) * faded
+
+
+def _refuted(hint: float, learned: Estimate) -> bool:
+    """Whether the runs of a pair say otherwise than its hint: as many as it is worth, further away than they
+    are from each other."""
+    return learned.count >= HINT_RUNS and abs(math.log(hint / learned.seconds)) > _reach(learned)
+
+
+def _reach(estimate: Estimate) -> float:
+    """How far |log| a run may be from an estimate."""
+    return max(math.log(CLIP), 3 * estimate.spread)
 
 
 def hinted_s(profile: TaskProfile, hardware_class: str, settings: Settings) -> float | None:

@@ -123,11 +123,32 @@ def test_a_worker_that_changed_its_hardware_begins_anew() -> None:
 
 def test_a_hint_is_believed_until_runs_say_otherwise() -> None:
     profile = TaskProfile(name="a", task="a", expected_s={"cuda": 10.0})
-    asked_after = [asked(learned([run(2.0)] * n), profile=profile) for n in (0, 1, 3, 40)]
+    asked_after = [asked(learned([run(2.0)] * n), profile=profile) for n in (0, 1, 2, 3)]
     assert asked_after[0] == 10.0
     assert asked_after == sorted(asked_after, reverse=True)
-    assert asked_after[2] == pytest.approx(6.0)
-    assert asked_after[3] == pytest.approx(2.0, rel=0.1)
+    assert asked_after[2] == pytest.approx(0.6 * 10 + 0.4 * 2)
+    assert asked_after[3] == pytest.approx(2.0)
+
+
+def test_a_hint_that_is_nearly_right_counts_on_and_fades() -> None:
+    profile = TaskProfile(name="a", task="a", expected_s={"cuda": 3.0})
+    asked_after = [asked(learned([run(2.0)] * n), profile=profile) for n in (3, 12, 40)]
+    assert asked_after[0] == pytest.approx(2.5)
+    assert asked_after == sorted(asked_after, reverse=True)
+    assert asked_after[2] == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_hint_within_the_spread_of_the_runs_is_not_refuted_by_them() -> None:
+    profile = TaskProfile(name="a", task="a", expected_s={"cuda": 10.0})
+    wide = Estimates(pairs={("a", V100): Estimate(seconds=2.0, count=3, spread=0.6)})
+    assert asked(wide, profile=profile) == pytest.approx(6.0)
+
+
+def test_a_first_run_with_imports_does_not_refute_a_hint() -> None:
+    profile = TaskProfile(name="a", task="a", expected_s={"cuda": 1.0})
+    for runs in ([run(60.0)], [run(60.0), run(1.1)], [run(60.0), run(1.1), run(1.0)]):
+        estimates = learned(runs, a={"cuda": 1.0})
+        assert asked(estimates, profile=profile) < 2.0
 
 
 def test_the_operators_hint_comes_before_the_authors_and_the_class_before_the_kind() -> None:
