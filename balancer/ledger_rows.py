@@ -357,6 +357,7 @@ def _run_row(run: RunFinished, worker: Worker | None, class_emulated: bool | Non
         "emulated": emulated,
         "epoch": run.epoch,
         "outcome": run.outcome,
+        "ready_at": number(run.ready_at),
         "started_at": None if duration is None else run.at - duration,
         "ended_at": run.at,
         "duration_s": duration,

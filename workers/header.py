@@ -8,20 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, TypeGuard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The header as read. `profile` and `group` are "" when it names none, `size` 1 when it says none;
-    `claim` is the token of a claim that this worker took with the delivery, never the publisher's."""
+    """The header as read. `profile` and `group` are "" when it names none, `size` 1 when it says none; `at`
+    is when it was published (s); `claim` is the token of a claim that this worker took with the delivery,
+    never the publisher's."""
 
     profile: str = ""
     group: str = ""
     size: float = 1.0
     epoch: int = 0
     claim: str = ""
+    at: float | None = None
+
+    def ready_at(self, eta: Any) -> float | None:
+        """When its task could first have begun (s): published, and its `eta` (ISO 8601 or `None`) come."""
+        if self.at is None or not isinstance(eta, str):
+            return self.at
+        try:
+            due = datetime.fromisoformat(eta)
+        except ValueError:
+            return self.at
+        return max(self.at, (due if due.tzinfo else due.replace(tzinfo=UTC)).timestamp())
 
 
 def read_header(raw: Any) -> Header:
@@ -29,13 +42,14 @@ def read_header(raw: Any) -> Header:
     if not isinstance(raw, Mapping):
         return Header()
     profile, size, epoch, claim = raw.get("profile"), raw.get("size"), raw.get("epoch"), raw.get("claim")
-    group = raw.get("group")
+    group, at = raw.get("group"), raw.get("at")
     return Header(
         profile=profile if isinstance(profile, str) else "",
         group=group if isinstance(group, str) else "",
         size=float(size) if _is_number(size) and 0 < size < float("inf") else 1.0,
         epoch=int(epoch) if _is_number(epoch) and 0 <= epoch < 10**6 else 0,
         claim=claim if isinstance(claim, str) else "",
+        at=float(at) if _is_number(at) and 0 < at < 10**12 else None,
     )
 
 

@@ -206,6 +206,7 @@ class BalancedRequest(Request):  # type: ignore[misc]
             duration_s=max(0.0, time() - self.time_start) if self.time_start else 0.0,
             size=header.size,
             share=1.0,
+            ready_at=header.ready_at(self.request_dict.get("eta")),
         )
 
     def _release(self, error: BaseException) -> int:

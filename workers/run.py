@@ -106,6 +106,7 @@ class Run:
             duration_s=time.monotonic() - self.began,
             size=self.header.size,
             share=self.shares.of_this_run(whole=outcome in ("success", "failure", "stale")),
+            ready_at=self.header.ready_at(self.request.eta),
         )
 
     def told(self, outcome: str) -> str:
@@ -119,6 +120,7 @@ class Run:
             duration_s=time.monotonic() - self.began,
             size=self.header.size,
             share=self.shares.of_this_run(whole=True),
+            ready_at=self.header.ready_at(self.request.eta),
         )
 
     def commit(
@@ -330,14 +332,16 @@ def finished_document(
     duration_s: float,
     size: float,
     share: float | None,
+    ready_at: float | None = None,
 ) -> str:
     """A `RunFinished` as `event_document` writes it, for the path on which every microsecond counts: written
     out it takes 3.5 µs, as a record and by `event_document` 19."""
+    ready = "" if ready_at is None else f',"ready_at":{ready_at!r}'
     return (
         f'{{"type":"RunFinished","task_id":{quoted(task_id)},"profile":{quoted(profile)},'
         f'"worker":{quoted(worker)},"hardware_class":{quoted(identity.hardware_class())},"epoch":{epoch},'
         f'"outcome":"{outcome}","duration_s":{duration_s:.6f},"size":{size!r},'
-        f'"share":{"null" if share is None else repr(share)}}}'
+        f'"share":{"null" if share is None else repr(share)}{ready}}}'
     )
 
 

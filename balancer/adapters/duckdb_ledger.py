@@ -265,15 +265,21 @@ def _number_rows(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _stand_in(connection: duckdb.DuckDBPyConnection) -> None:
-    """Empty temporary tables for those the file lacks: one made by the seed's text has only the first."""
-    there = {
-        row[0]
-        for row in connection.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-    }
+    """Empty temporary tables for those the file lacks (one made by the seed's text has only the first), and
+    views with the columns that a table of an older version lacks."""
+    there = set(connection.execute(
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal").fetchall())
+    named = {table for table, _ in there}
     for table in tables().values():
-        if table.name not in there:
+        lacks = [name for name in table.columns if (table.name, name) not in there]
+        if table.name not in named:
             columns = ", ".join(f"{name} {kind}" for name, kind in table.columns.items())
             connection.execute(f"CREATE TEMP TABLE {table.name} ({columns})")
+        elif lacks:
+            nothing = ", ".join(f"NULL::{table.columns[name]} AS {name}" for name in lacks)
+            (place,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+            connection.execute(f'CREATE TEMP VIEW {table.name} AS '
+                               f'SELECT *, {nothing} FROM "{place}".main.{table.name}')
 
 
 def _by_table(

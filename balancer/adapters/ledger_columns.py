@@ -19,7 +19,7 @@ import duckdb
 from balancer.model.batch import Batch
 
 #: Version of `sql/schema.sql`; a ledger with a higher one is left alone.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 #: Bounds of the integer columns, by their type.
 _INTEGER_BITS: Final = {"INTEGER": 31, "BIGINT": 63}

@@ -31,6 +31,8 @@ class RunFinished:
 
     `duration_s` is the time of this run of the body; `share` is the part of the task's size
     done in this run (1 for a whole run), so that duration / (size · share) is the profile's rate.
+    `ready_at` is when the task could first have begun, by its publisher's clock: it was published, and its
+    ETA had come.
     """
 
     at: float
@@ -43,6 +45,7 @@ class RunFinished:
     duration_s: float
     size: float = 1.0
     share: float | None = 1.0
+    ready_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """A fleet's own past as a scenario: the runs of its ledger, to ask what another strategy would have done.
 
-The ledger keeps when a task began, not when it was published: in the replay it arrives when it first began.
-What it waited before is therefore not part of the replay, neither of its completion nor of the bound.
+A task arrives when it could first have begun: when it was published or its ETA came. Older ledgers do not
+tell; there it arrives when it first began, and what it waited before is not part of the replay, neither of
+its completion nor of the bound.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,12 +24,13 @@ Ask = Callable[[str], Sequence[Mapping[str, Any]]]
 
 #: Successful runs, oldest first, and the last sample of each worker with the least power that it ever drew.
 _RUNS = """
-    SELECT task_id, profile, hardware_class, epoch(started_at), duration_s, size, coalesce(share, 1.0),
-      outcome
+    SELECT task_id, profile, hardware_class, epoch(least(ready_at, started_at)) AS ready, duration_s, size,
+      coalesce(share, 1.0) AS share, outcome
     FROM runs WHERE outcome IN ('success', 'moved') AND duration_s > 0 AND size > 0
       AND coalesce(share, 1.0) > 0 ORDER BY started_at, task_id, epoch"""
 _WORKERS = """
-    SELECT worker, arg_max(hardware_class, timestamp), arg_max(slots, timestamp), min(power_w), max(power_w)
+    SELECT worker, arg_max(hardware_class, timestamp) AS hardware_class, arg_max(slots, timestamp) AS slots,
+      min(power_w) AS least_w, max(power_w) AS most_w
     FROM worker_samples GROUP BY worker ORDER BY worker"""
 
 
@@ -42,27 +44,27 @@ def from_ledger(path: Path, ask: Ask) -> Scenario:
     seconds: dict[str, dict[str, float]] = defaultdict(dict)
     for (profile, name), found in sorted(rates.items()):
         seconds[profile][name] = median(found)
-    jobs = _jobs(runs, seconds)
+    jobs, left = _jobs(runs, seconds), {profile for _, profile, *_, outcome in runs if outcome == "moved"}
     if not jobs:
         raise LedgerError(f"{path} holds no finished run to replay")
-    about = (f"{len(jobs)} tasks of {path.name}, each arriving when it first began, with what it took there; "
+    about = (f"{len(jobs)} tasks of {path.name}, each arriving when it was ready, with what it took there; "
              f"pairs of profile and hardware that never ran do not run")
     return Scenario(name="ledger", about=about, machines=_machines(workers, path), jobs=jobs,
-                    profiles=_profiles(seconds), seconds=seconds)
+                    profiles=_profiles(seconds, left), seconds=seconds)
 
 
 def _jobs(runs: Sequence[Row], seconds: Mapping[str, Mapping[str, float]]) -> tuple[Job, ...]:
     """A job for each task that ended well. Its true work is what its runs took by the pairs' rates."""
-    first: dict[str, float] = {}
+    ready: dict[str, float] = {}
     work: dict[str, float] = defaultdict(float)
     done: dict[str, tuple[str, float]] = {}
-    for task_id, profile, name, began, duration_s, size, _, outcome in runs:
-        first.setdefault(task_id, began)
+    for task_id, profile, name, ready_at, duration_s, size, _, outcome in runs:
+        ready[task_id] = min(ready_at, ready.get(task_id, ready_at))
         work[task_id] += duration_s / seconds[profile][name]
         if outcome == "success":
             done[task_id] = (profile, size)
-    start = min((first[task_id] for task_id in done), default=0.0)
-    jobs = [Job(task_id=task_id, profile=profile, release_s=first[task_id] - start, size=size,
+    start = min((ready[task_id] for task_id in done), default=0.0)
+    jobs = [Job(task_id=task_id, profile=profile, release_s=ready[task_id] - start, size=size,
                 work=work[task_id]) for task_id, (profile, size) in done.items()]
     return tuple(sorted(jobs, key=lambda job: (job.release_s, job.task_id)))
 
@@ -89,6 +91,8 @@ def hardware_of(hardware_class: str) -> Hardware:
     return Hardware(kind=kind, model=model)
 
 
-def _profiles(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, TaskProfile]:
-    return {name: TaskProfile(name=name, task="replayed", needs=Needs(hardware=tuple(sorted(by_class))))
+def _profiles(seconds: Mapping[str, Mapping[str, float]], left: Collection[str]) -> dict[str, TaskProfile]:
+    """Each runs where it ran; those of which a run has `left` its worker checkpoint."""
+    return {name: TaskProfile(name=name, task="replayed", needs=Needs(hardware=tuple(sorted(by_class))),
+                              checkpoints=name in left)
             for name, by_class in seconds.items()}

@@ -383,10 +383,11 @@ def test_a_ledger_of_the_version_before_keeps_its_rows_and_gets_the_new_column(p
     with duckdb.connect(str(path)) as connection:
         connection.execute("ALTER TABLE worker_samples DROP COLUMN io")
         connection.execute("UPDATE schema_version SET version = 1")
+    assert read(str(path), "SELECT cpu, io FROM worker_samples") == [{"cpu": 0.5, "io": None}]
     assert DuckDBLedger(str(path)).record({"worker_samples": [{**sample, "cpu": 0.25, "io": 0.75}]})
     assert read(str(path), "SELECT cpu, io FROM worker_samples ORDER BY cpu DESC") == [
         {"cpu": 0.5, "io": None}, {"cpu": 0.25, "io": 0.75}]
-    assert read(str(path), "SELECT version FROM schema_version") == [{"version": 2}]
+    assert read(str(path), "SELECT version FROM schema_version") == [{"version": 3}]
 
 
 def test_readers_in_other_threads_and_the_writer_get_along(path: Path) -> None:

@@ -392,11 +392,11 @@ def test_what_is_not_balanced_here_takes_kombus_way(app: Celery, desk: Desk, tas
 def test_the_fast_document_reads_as_the_record(connection: Connection) -> None:
     document = finished_document(
         task_id='a"b\u2028', profile="p\\q", worker="w", epoch=3, outcome="success", duration_s=1.25,
-        size=2.5, share=None,
+        size=2.5, share=None, ready_at=5.125,
     )  # fmt: skip
     assert read_event(document.encode(), 7.0) == RunFinished(
         at=7.0, task_id='a"b\u2028', profile="p\\q", worker="w", hardware_class="cpu", epoch=3,
-        outcome="success", duration_s=1.25, size=2.5, share=None,
+        outcome="success", duration_s=1.25, size=2.5, share=None, ready_at=5.125,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -64,9 +65,14 @@ def settled(quick: FleetUnderTest, results: list[Any]) -> None:
     assert not quick.client.keys(quick.keys.held("*"))
 
 
-def told(quick: FleetUnderTest) -> Counter[str]:
+def ends(quick: FleetUnderTest) -> list[dict[str, Any]]:
+    """What was told of runs that ended well."""
     events = [json.loads(fields[b"e"]) for _, fields in quick.client.xrange(quick.keys.events)]
-    return Counter(e["task_id"] for e in events if e["type"] == "RunFinished" and e["outcome"] == "success")
+    return [e for e in events if e["type"] == "RunFinished" and e["outcome"] == "success"]
+
+
+def told(quick: FleetUnderTest) -> Counter[str]:
+    return Counter(e["task_id"] for e in ends(quick))
 
 
 def test_a_result_comes_with_its_commit(quick: FleetUnderTest, tasks: ModuleType) -> None:
@@ -101,6 +107,16 @@ def test_without_a_result_the_ack_is_the_commit(quick: FleetUnderTest, tasks: Mo
     counted = told(quick)
     assert {counted[r.id] for r in results} == {1}
     assert not any(quick.client.exists(f"celery-task-meta-{r.id}") for r in results)
+
+
+def test_every_end_tells_when_its_task_was_published_or_due(quick: FleetUnderTest, tasks: ModuleType) -> None:
+    eta = datetime.now(UTC) + timedelta(seconds=2)
+    sent = [tasks.stored.delay(0), tasks.ignored.delay(0)]
+    held = [task.apply_async((0,), eta=eta) for task in (tasks.stored, tasks.ignored)]
+    settled(quick, [*sent, *held])
+    ready = {e["task_id"]: e["ready_at"] for e in ends(quick)}
+    assert [ready[r.id] == pytest.approx(eta.timestamp(), abs=1e-3) for r in held] == [True, True]
+    assert [0 < ready[r.id] < eta.timestamp() for r in sent] == [True, True]
 
 
 def test_a_body_that_wants_no_result_and_a_call_of_its_own_end_once(

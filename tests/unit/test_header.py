@@ -20,13 +20,29 @@ def test_a_whole_header_is_read() -> None:
     assert read_header({"profile": "p", "size": 2.5, "epoch": 3}) == Header(profile="p", size=2.5, epoch=3)
     assert read_header({"profile": "p@g", "group": "g"}) == Header(profile="p@g", group="g")
     assert read_header({"group": 7}) == Header()
+    assert read_header({"at": 12.5}) == Header(at=12.5)
 
 
 @pytest.mark.parametrize(
-    "raw", [None, "text", [], {"size": -1}, {"size": True}, {"epoch": "1"}, {"profile": 3}]
+    "raw",
+    [None, "text", [], {"size": -1}, {"size": True}, {"epoch": "1"}, {"profile": 3}, {"at": -1}, {"at": "n"}],
 )
 def test_a_broken_one_says_nothing(raw: object) -> None:
     assert read_header(raw) == Header()
+
+
+@pytest.mark.parametrize(("at", "eta", "ready_at"), [
+    (100.0, None, 100.0),
+    (100.0, "1970-01-01T00:03:00+00:00", 180.0),
+    (100.0, "1970-01-01T00:03:00", 180.0),
+    (100.0, "1970-01-01T01:00:30+01:00", 100.0),
+    (100.0, "soon", 100.0),
+    (None, "1970-01-01T00:03:00+00:00", None),
+])  # fmt: skip
+def test_a_task_is_ready_once_it_is_published_and_its_eta_has_come(
+    at: float | None, eta: str | None, ready_at: float | None
+) -> None:
+    assert Header(at=at).ready_at(eta) == ready_at
 
 
 @given(ANYTHING)

@@ -225,10 +225,12 @@ def test_energy_is_the_power_shared_by_the_busy_slots(
         epoch=0,
         outcome="success",
         duration_s=4,
+        ready_at=90.5,
     )
     row = ledger_rows.run_rows([run], fleet)["runs"][0]
     assert (row["joules"], row["joules_from"]) == (joules, source)
     assert (row["started_at"], row["ended_at"], row["emulated"]) == (96, 100, emulated)
+    assert row["ready_at"] == 90.5
 
 
 def test_a_run_of_a_worker_that_is_gone_is_kept_without_energy() -> None:

@@ -101,6 +101,7 @@ def test_a_ledger_is_replayed_and_asked_for_more_workers(tmp_path: Path) -> None
     found = figures("--from-ledger", str(path))
     assert found["bound_s"] == pytest.approx(100.0)
     assert found["makespan_s"] >= 100.0
+    assert found["mean_completion_s"] < 60
     # Twenty runs of ten seconds on four workers.
     assert figures("--from-ledger", str(path), "--add", "cuda-V100=2")["bound_s"] == pytest.approx(50.0)
 
@@ -121,6 +122,26 @@ def test_a_ledger_is_replayed_and_asked_for_more_workers(tmp_path: Path) -> None
 ])
 def test_what_is_wrong_is_said(arguments: tuple[str, ...], said: str) -> None:
     assert said in refusal(*arguments)
+
+
+def test_a_replayed_task_arrives_when_it_was_published(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.duckdb"
+    runs = [
+        {"task_id": f"t{i}", "profile": "train", "worker": "a", "hardware_class": "cpu", "epoch": 0,
+         "outcome": "success", "ready_at": 1000.0, "started_at": 1000.0 + 10 * i,
+         "ended_at": 1010.0 + 10 * i, "duration_s": 10.0, "size": 1.0, "share": 1.0} for i in range(10)
+    ]
+    sample = {"timestamp": 1000.0, "worker": "a", "hardware_class": "cpu", "slots": 1, "power_w": 50.0}
+    ledger = DuckDBLedger(str(path))
+    assert ledger.record({"runs": runs, "worker_samples": [sample]})
+    ledger.close()
+    # Ten that wait from the beginning, one after the other, and by two.
+    assert figures("--from-ledger", str(path))["mean_completion_s"] == pytest.approx(55.0, rel=0.01)
+    two = figures("--from-ledger", str(path), "--add", "cpu=1")
+    assert two["mean_completion_s"] == pytest.approx(30.0, rel=0.01)
+    with duckdb.connect(str(path)) as connection:  # as an older balancer wrote it
+        connection.execute("ALTER TABLE runs DROP COLUMN ready_at")
+    assert figures("--from-ledger", str(path))["mean_completion_s"] == pytest.approx(10.0, rel=0.01)
 
 
 #: A trace and a table of speeds that can be played.

@@ -117,7 +117,8 @@ CREATE TABLE IF NOT EXISTS forecasts (
 );
 COMMENT ON TABLE forecasts IS 'key: due_at, made_at, subject';
 
--- One row a finished run of a task's body. `joules` is an estimate; `joules_from` says of what.
+-- One row a finished run of a task's body. `joules` is an estimate; `joules_from` says of what. `ready_at` is
+-- when the task was published, or its ETA came, by its publisher's clock.
 CREATE TABLE IF NOT EXISTS runs (
     task_id VARCHAR,
     profile VARCHAR,
@@ -134,6 +135,7 @@ CREATE TABLE IF NOT EXISTS runs (
     joules DOUBLE,
     joules_from VARCHAR
 );
+ALTER TABLE runs ADD COLUMN IF NOT EXISTS ready_at TIMESTAMP;
 COMMENT ON TABLE runs IS 'key: ended_at, task_id, epoch';
 
 -- One row: the version of these tables.
