@@ -8,12 +8,11 @@ never reaches the database.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from balancer.decide.foreseen import Foreseen, Verdicts
 from balancer.decide.gpu_memory import gpu_memory
@@ -24,6 +23,7 @@ from balancer.model import (
     Event,
     Fleet,
     Forecast,
+    Hardware,
     Imbalance,
     JudgedForecast,
     Migration,
@@ -35,7 +35,7 @@ from balancer.model import (
     ShortTurn,
     Worker,
 )
-from balancer.model.batch import Batch, Row
+from balancer.model.batch import Batch, Column, Row
 from balancer.model.table import READING_FIELDS, WorkerTable
 from balancer.settings import Settings
 
@@ -151,19 +151,26 @@ def forecast_rows(*, made: Sequence[Forecast] = (), judged: Sequence[JudgedForec
     return {"forecasts": Batch(len(made) + len(judged), lambda: _forecast_columns(made, judged))}
 
 
-def _forecast_columns(made: Sequence[Forecast], judged: Sequence[JudgedForecast]) -> dict[str, Sequence[Any]]:
-    fresh = made.columns() if isinstance(made, Foreseen) else {
+def _forecast_columns(made: Sequence[Forecast], judged: Sequence[JudgedForecast]) -> dict[str, Column]:
+    fresh: Mapping[str, Column] = made.columns() if isinstance(made, Foreseen) else {
         name: [_field(forecast, name) for forecast in made] for name in FORECAST_FIELDS}
-    unjudged: Mapping[str, list[Any]] = dict.fromkeys(("truth", "accuracy", "inside"), [None] * len(made))
+    unjudged = dict.fromkeys(("truth", "accuracy", "inside"), np.full(len(made), np.nan))
     if not judged:
         return {**fresh, **unjudged}
-    due = judged.columns() if isinstance(judged, Verdicts) else {
+    due: Mapping[str, Column] = judged.columns() if isinstance(judged, Verdicts) else {
         **{name: [_field(j.forecast, name) for j in judged] for name in FORECAST_FIELDS},
         "truth": [number(j.truth) for j in judged],
         "accuracy": [number(j.accuracy) for j in judged],
         "inside": [j.inside for j in judged],
     }
-    return {name: [*values, *due[name]] for name, values in {**fresh, **unjudged}.items()}
+    return {name: _after(values, due[name]) for name, values in {**fresh, **unjudged}.items()}
+
+
+def _after(values: Column, more: Column) -> Column:
+    """Both, one after the other; numbers stay an array of numbers."""
+    if isinstance(values, np.ndarray) and isinstance(more, np.ndarray):
+        return np.concatenate([values, more])
+    return [*values, *(more.tolist() if isinstance(more, np.ndarray) else more)]
 
 
 def _field(forecast: Forecast, name: str) -> Any:
@@ -310,32 +317,29 @@ def _score_columns(score: Score | None) -> Row:
     }
 
 
-def _sample_columns(fleet: Fleet) -> dict[str, Sequence[Any]]:
+def _sample_columns(fleet: Fleet) -> dict[str, Column]:
     workers = WorkerTable.of(fleet.workers)
     roster, holdings, numbers = workers.roster, workers.holdings, workers.numbers
-    devices = [roster.unlike[i] for i in roster.which.tolist()]
+
+    def of_device(what: Callable[[Hardware], Any]) -> Column:
+        return np.array([what(device) for device in roster.unlike], dtype=object)[roster.which]
+
     return {
-        "timestamp": [fleet.at] * len(workers),
-        "worker": roster.names,
+        "timestamp": np.full(len(workers), fleet.at),
+        "worker": roster.labels,
         "instance": [described.instance for described in roster.described],
-        "hardware": [device.kind for device in devices],
-        "hardware_class": roster.class_names,
-        "emulated": [device.emulated for device in devices],
-        "telemetry": [device.telemetry for device in devices],
+        "hardware": of_device(lambda device: device.kind),
+        "hardware_class": of_device(lambda device: device.hardware_class),
+        "emulated": of_device(lambda device: device.emulated),
+        "telemetry": of_device(lambda device: device.telemetry),
         "health": [held.health for held in holdings.held],
-        "slots": roster.slots.astype(int).tolist(),
-        "busy": np.maximum(numbers.busy, holdings.ran).astype(int).tolist(),
-        "reserved": holdings.reserved.astype(int).tolist(),
-        "load": known(utilisations(fleet).shares),
-        "reported_at": known(numbers.at),
-        **{name: known(numbers.readings[:, READING_FIELDS.index(name)]) for name in SAMPLED},
+        "slots": roster.slots.astype(np.int64),
+        "busy": np.maximum(numbers.busy, holdings.ran).astype(np.int64),
+        "reserved": holdings.reserved.astype(np.int64),
+        "load": utilisations(fleet).shares,
+        "reported_at": numbers.at,
+        **{name: numbers.readings[:, READING_FIELDS.index(name)] for name in SAMPLED},
     }
-
-
-def known(values: NDArray[np.float64]) -> list[float | None]:
-    """Plain numbers, `None` for what is not finite."""
-    plain = values.tolist()
-    return plain if np.isfinite(values).all() else [v if math.isfinite(v) else None for v in plain]
 
 
 def _busy(worker: Worker) -> int:

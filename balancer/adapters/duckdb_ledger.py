@@ -11,31 +11,23 @@ import logging
 import os
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeVar
 
 import duckdb
 
-from balancer.adapters.ledger_columns import SCHEMA_VERSION, Table, fit, fit_batch, placeholder, sql, tables
+from balancer.adapters.ledger_columns import fit, fit_batch, tables
+from balancer.adapters.ledger_file import write
+from balancer.adapters.ledger_waiting import Waiting
 from balancer.errors import LedgerError
 from balancer.model.batch import Batch
-
-#: Files are written so that DuckDB 1.4 and later read them.
-STORAGE_VERSION: Final = "v1.4.0"
-
-#: Threads of the database: rows are only appended, and each thread more holds memory of its own.
-THREADS: Final = 1
 
 #: Tries to open a file that another process holds, and the longest wait after the first (s); the
 #: n-th is n times as long. So a tick is held up for 0.5 s at most; a reader that keeps the file
 #: longer delays rows, never the tick.
 ATTEMPTS: Final = 5
 WAIT_S: Final = 0.05
-
-#: Rows of one INSERT; bounds the memory a long backlog needs while it is written.
-BATCH_ROWS: Final = 50_000
 
 _MAGIC: Final = b"DUCK"
 _T = TypeVar("_T")
@@ -52,7 +44,7 @@ class DuckDBLedger:
         self._path = path
         self._backlog = backlog
         self._log = log or logging.getLogger(__name__)
-        self._waiting: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self._waiting = Waiting()
         self._trouble = ""
         self._dropped = 0
         self._refused: set[str] = set()
@@ -91,7 +83,7 @@ class DuckDBLedger:
         for name, batch in rows.items():
             if isinstance(batch, Batch) and name in known:
                 try:
-                    self._waiting.extend((name, row) for row in fit_batch(known[name], batch))
+                    self._waiting.add_batch(known[name], fit_batch(known[name], batch), len(batch))
                     continue
                 except ValueError:  # row by row, so that only those are left out that do not fit
                     pass
@@ -99,7 +91,7 @@ class DuckDBLedger:
                 try:
                     if name not in known:
                         raise ValueError(f"the ledger has no table {name}")
-                    self._waiting.append((name, fit(known[name], row)))
+                    self._waiting.add(known[name], fit(known[name], row))
                 except ValueError as error:
                     self._refuse(str(error))
 
@@ -145,19 +137,7 @@ class DuckDBLedger:
             _retry(self._write)
 
     def _write(self) -> None:
-        """Everything that waits in one transaction. What fails after the commit is only logged."""
-        connection = _open(self._path)
-        try:
-            _prepare(connection)
-            connection.begin()
-            for name, rows in _by_table(self._waiting).items():
-                _append(connection, tables()[name], rows)
-            connection.commit()
-        finally:
-            try:
-                connection.close()
-            except duckdb.Error as error:
-                self._log.warning("closing the ledger %s: %s", self._path, error)
+        write(self._path, self._waiting.by_table(), self._log)
 
     def _suffer(self, error: Exception) -> None:
         """Keep what fits in memory, and say so where it is news."""
@@ -179,8 +159,7 @@ class DuckDBLedger:
                     self._path,
                 )
             self._dropped += surplus
-            for _ in range(surplus):
-                self._waiting.popleft()
+            self._waiting.forget(surplus)
 
 
 def read(path: str, statement: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -225,45 +204,6 @@ def _held(error: Exception) -> bool:
     return "lock" in text or "different configuration" in text
 
 
-def _open(path: str) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(path, config={"storage_compatibility_version": STORAGE_VERSION, "threads": THREADS})
-
-
-def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the tables where they are not there yet. Raises `LedgerError` on a newer ledger."""
-    try:
-        found = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-    except duckdb.CatalogException:
-        found = None
-    version = found[0] if found else None
-    if version is not None and version > SCHEMA_VERSION:
-        raise LedgerError(f"a newer celery-balancer wrote it (its tables {version}, here {SCHEMA_VERSION})")
-    if version == SCHEMA_VERSION:
-        return
-    connection.begin()
-    connection.execute(sql("schema"))
-    _number_rows(connection)
-    connection.execute("DELETE FROM schema_version")
-    connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
-    connection.commit()
-
-
-def _number_rows(connection: duckdb.DuckDBPyConnection) -> None:
-    """A table made by the seed's own text has no default for `id`: give it one, after its last."""
-    default = connection.execute(
-        "SELECT column_default FROM duckdb_columns() "
-        "WHERE table_name = 'load_balancer_metrics' AND column_name = 'id'"
-    ).fetchone()
-    if default is not None and default[0] is None:
-        last = connection.execute("SELECT coalesce(max(id), 0) FROM load_balancer_metrics").fetchone()
-        start = int(last[0]) + 1 if last else 1
-        sequence = "load_balancer_metrics_id"
-        connection.execute(f"CREATE OR REPLACE SEQUENCE {sequence} START {start}")
-        connection.execute(
-            f"ALTER TABLE load_balancer_metrics ALTER COLUMN id SET DEFAULT nextval('{sequence}')"
-        )
-
-
 def _stand_in(connection: duckdb.DuckDBPyConnection) -> None:
     """Empty temporary tables for those the file lacks (one made by the seed's text has only the first), and
     views with the columns that a table of an older version lacks."""
@@ -280,50 +220,6 @@ def _stand_in(connection: duckdb.DuckDBPyConnection) -> None:
             (place,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             connection.execute(f'CREATE TEMP VIEW {table.name} AS '
                                f'SELECT *, {nothing} FROM "{place}".main.{table.name}')
-
-
-def _by_table(
-    waiting: Sequence[tuple[str, tuple[Any, ...]]] | deque[tuple[str, tuple[Any, ...]]],
-) -> dict[str, list[tuple[Any, ...]]]:
-    grouped: dict[str, list[tuple[Any, ...]]] = {}
-    for name, row in waiting:
-        grouped.setdefault(name, []).append(row)
-    return grouped
-
-
-def _append(connection: duckdb.DuckDBPyConnection, table: Table, rows: list[tuple[Any, ...]]) -> None:
-    """Add rows; where the table has a key, the last row of each key takes the place of all before it."""
-    names = list(table.columns)
-    if table.key:
-        places = [names.index(column) for column in table.key]
-        rows = list({tuple(row[place] for place in places): row for row in rows}.values())
-    numbered = table.name == "load_balancer_metrics" and "id" in names
-    kept = [place for place, name in enumerate(names) if not (numbered and name == "id")]
-    into = ", ".join(names[place] for place in kept)
-    values = ", ".join(placeholder(table.columns[names[place]]) for place in kept)
-    for start in range(0, len(rows), BATCH_ROWS):
-        batch = rows[start : start + BATCH_ROWS]
-        if table.key:
-            _forget(connection, table, batch)
-        columns = [[row[place] for row in batch] for place in kept]
-        connection.execute(f"INSERT INTO {table.name} ({into}) SELECT {values}", columns)
-
-
-def _forget(connection: duckdb.DuckDBPyConnection, table: Table, batch: list[tuple[Any, ...]]) -> None:
-    """Remove the earlier rows of these keys. The bound on the first column spares reading old blocks."""
-    names = list(table.columns)
-    lists = [[row[names.index(column)] for row in batch] for column in table.key]
-    new = ", ".join(f"{placeholder(table.columns[column])} AS {column}" for column in table.key)
-    same = " AND ".join(f"old.{column} = new.{column}" for column in table.key)
-    first = table.key[0]
-    known = [value for value in lists[0] if value is not None]
-    if known:
-        bound = "make_timestamp(?::BIGINT)" if table.columns[first] == "TIMESTAMP" else "?"
-        connection.execute(
-            f"DELETE FROM {table.name} AS old USING (SELECT {new}) AS new "
-            f"WHERE {same} AND old.{first} >= {bound}",
-            [*lists, min(known)],
-        )
 
 
 def _reason(error: Exception) -> str:

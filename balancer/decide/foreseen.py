@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, ClassVar, Final, overload
 
 import numpy as np
@@ -114,16 +113,17 @@ class Foreseen(Sequence[Forecast]):
     def __hash__(self) -> int:
         return hash((self.batch.made_at, self.names))
 
-    def columns(self, rows: Places | None = None) -> dict[str, Sequence[Any]]:
+    def columns(self, rows: Places | None = None) -> dict[str, NDArray[Any]]:
         """The fields of the forecasts by name, of all or of those in `rows` of the batch."""
         rows = self.rows if rows is None else rows
         batch, count = self.batch, rows.size
         low, high = batch.bounds()
         return {
-            "subject": _picked(self.names, rows), "made_at": [batch.made_at] * count,
-            "due_at": [batch.due_at] * count, "method": [METHODS[i] for i in batch.told[rows].tolist()],
-            "value": batch.value()[rows].tolist(), "low": low[rows].tolist(), "high": high[rows].tolist(),
-            "confidence": batch.confidences[rows].tolist(),
+            "subject": np.array(self.names, dtype=object)[rows], "made_at": np.full(count, batch.made_at),
+            "due_at": np.full(count, batch.due_at),
+            "method": np.array(METHODS, dtype=object)[batch.told[rows]],
+            "value": batch.value()[rows], "low": low[rows], "high": high[rows],
+            "confidence": batch.confidences[rows],
         }
 
     def confident(self, least: float) -> Utilisations:
@@ -188,15 +188,13 @@ class Verdicts(Sequence[JudgedForecast]):
     def __hash__(self) -> int:
         return hash(len(self))
 
-    def columns(self) -> dict[str, Sequence[Any]]:
+    def columns(self) -> dict[str, NDArray[Any]]:
         """The fields of the forecasts by name, and "truth", "accuracy" and "inside"."""
         parts = [
             one.forecasts.columns(rows) | {
-                "truth": one.truth[rows].tolist(), "accuracy": one.accuracy()[rows].tolist(),
-                "inside": one.inside()[rows].tolist()}
+                "truth": one.truth[rows], "accuracy": one.accuracy()[rows], "inside": one.inside()[rows]}
             for one, rows in ((one, one.rows()) for one in self.judged)]
-        return {name: list(chain.from_iterable(part[name] for part in parts)) for name in parts[0]} \
-            if parts else {}
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def confident(forecasts: Sequence[Forecast], least: float = 0.0) -> Mapping[str, float]:
@@ -211,10 +209,6 @@ def _verdict(one: Judged, row: int) -> JudgedForecast:
     return JudgedForecast(
         forecast=forecast, truth=truth, accuracy=max(0.0, 1.0 - abs(truth - forecast.value)),
         inside=forecast.low - _ROUNDING <= truth <= forecast.high + _ROUNDING)
-
-
-def _picked(names: tuple[str, ...], rows: Places) -> Sequence[str]:
-    return names if rows.size == len(names) else [names[row] for row in rows.tolist()]
 
 
 def _as_told(mine: Sequence[Any], other: object) -> bool:

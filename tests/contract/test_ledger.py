@@ -54,7 +54,6 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 print(ledger.record(note(30_000)), ledger.waiting)
 """
 
-
 def tick(at: float, **columns: Any) -> dict[str, list[dict[str, Any]]]:
     return {"load_balancer_metrics": [{"timestamp": at, "system_load": 0.5, **columns}]}
 

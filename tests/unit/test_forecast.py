@@ -243,10 +243,10 @@ def test_columns_say_what_the_records_say() -> None:
     assert [f.subject for f in made] == [SYSTEM, "w0@h", "w1@h", "w2@h", "w4@h"]
     for name, values in made.columns().items():
         told = [getattr(f, name) for f in made]
-        assert values == (pytest.approx(told) if isinstance(told[0], float) else told)
+        assert values.tolist() == (pytest.approx(told) if isinstance(told[0], float) else told)
     later = records([*TIMES, 450.0], {name: [*v, 0.3] for name, v in series.items()})
     _, judged = judge(keep(kept, made), later, SETTINGS)
-    due = judged.columns()
+    due = {name: values.tolist() for name, values in judged.columns().items()}
     assert due["subject"] == [v.forecast.subject for v in judged]
     assert due["truth"] == [v.truth for v in judged]
     assert due["accuracy"] == pytest.approx([v.accuracy for v in judged])
