@@ -57,9 +57,14 @@ def sets_that_fit(shares: Sequence[float], most: int) -> list[tuple[int, ...]]:
     return found
 
 
+def grained(jobs: Sequence[BoundJob]) -> list[float]:
+    """The jobs' shares of a device, rounded down."""
+    return [max(GRAIN, int(job.share / GRAIN + 1e-9) * GRAIN) for job in jobs]
+
+
 def _least(jobs: Sequence[BoundJob], capacity: Sequence[Capacity], slots: int) -> float:
     classes = sorted({part.hardware_class for part in capacity})
-    rounded = [max(GRAIN, int(job.share / GRAIN + 1e-9) * GRAIN) for job in jobs]
+    rounded = grained(jobs)
     shares = sorted(set(rounded))
     work, seconds, bucket = [], [], []
     for place, share in enumerate(shares):

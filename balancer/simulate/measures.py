@@ -13,6 +13,7 @@ import numpy as np
 
 from balancer.simulate.bound import BoundJob, Capacity, makespan_bound
 from balancer.simulate.bound_shared import shared_bound
+from balancer.simulate.bound_tasks import tasks_bound
 from balancer.simulate.history import History, Span
 from balancer.simulate.scenario import INFINITY, Job, Machine, Scenario
 
@@ -37,6 +38,7 @@ class Result:
 
     makespan_s: float
     bound_s: float
+    bound_tasks_s: float
     mean_completion_s: float
     p99_completion_s: float
     load_stddev: float
@@ -65,7 +67,7 @@ def judge(scenario: Scenario, history: History) -> Result:
     busy = sum(span.until_s - span.from_s for span in history.spans)
     there = sum(m.slots * max(0.0, min(m.until_s, makespan_s) - m.from_s) for m in scenario.machines)
     return Result(
-        makespan_s=makespan_s, bound_s=bound_s,
+        makespan_s=makespan_s, bound_s=bound_s, bound_tasks_s=max(bound_s, tasks_bound_of(scenario)),
         mean_completion_s=float(np.mean(spent)) if spent else 0.0,
         p99_completion_s=float(np.percentile(spent, 99)) if spent else 0.0,
         load_stddev=load_deviation(scenario, history, makespan_s),
@@ -116,6 +118,12 @@ def bound_of(scenario: Scenario) -> float:
         slots = max(m.slots for m in scenario.machines)
         bound_s = max(bound_s, shared_bound(jobs, capacity, slots, RELEASES // 4))
     return bound_s
+
+
+def tasks_bound_of(scenario: Scenario) -> float:
+    """The least makespan of tasks that are each on one device at a time (s); 0 where it is not known."""
+    slots = max((m.slots for m in scenario.machines), default=1)
+    return tasks_bound(bound_jobs(scenario), capacity_of(scenario.machines), slots)
 
 
 def energy_bound(scenario: Scenario, bound_s: float) -> float:

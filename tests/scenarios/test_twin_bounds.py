@@ -57,7 +57,8 @@ def assert_sound(made: Scenario, history: History) -> None:
             most = max(most, level)
         assert most <= machine.slots
     result = judge(made, history)
-    assert result.makespan_s >= result.bound_s * (1 - SLACK)
+    assert result.makespan_s >= result.bound_tasks_s * (1 - SLACK)
+    assert result.bound_tasks_s >= result.bound_s > 0
     assert result.energy_j >= result.bound_energy_j * (1 - SLACK)
     least = mean_completion_bound(bound_jobs(made), capacity_of(made.machines), 2 * bound_of(made))
     assert result.mean_completion_s >= least * (1 - SLACK)

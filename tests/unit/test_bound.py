@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from balancer.errors import BalancerError
 from balancer.simulate.bound import BoundJob, Capacity, makespan_bound
+from balancer.simulate.bound_tasks import tasks_bound
 
 
 def job(size: float = 1.0, release: float = 0.0, **seconds: float) -> BoundJob:
@@ -72,6 +73,40 @@ def test_what_cannot_be_bounded_is_refused(jobs: Sequence[BoundJob], capacity: S
         makespan_bound(jobs, capacity)
 
 
+@pytest.mark.parametrize(
+    ("jobs", "expected"),
+    [
+        pytest.param([], 0.0, id="no jobs"),
+        pytest.param([job(4, a=1)], 4.0, id="a job is on one slot at a time"),
+        pytest.param([job(4, a=1), job(4, a=1), job(4, a=1)], 6.0, id="but may be cut"),
+        pytest.param([job(4, a=1), job(5, release=5, a=1)], 10.0, id="a slot that has nothing helps nobody"),
+        pytest.param([job(30, a=1), job(6, release=30, a=1), job(6, release=30, a=1)], 36.0,
+                     id="nothing of what comes late is done before"),
+    ],
+)
+def test_task_by_task_by_hand(jobs: Sequence[BoundJob], expected: float) -> None:
+    capacity = [Capacity(hardware_class="a", slots=2)]
+    assert tasks_bound(jobs, capacity, 1) == pytest.approx(expected)
+
+
+def test_one_task_alone_leaves_the_other_slot_idle_until_more_come() -> None:
+    jobs, capacity = [job(10, a=1), *[job(10, release=5, a=1)] * 4], [Capacity(hardware_class="a", slots=2)]
+    assert tasks_bound(jobs, capacity, 1) == pytest.approx(27.5)
+    assert makespan_bound(jobs, capacity) == pytest.approx(25.0)
+
+
+def test_it_knows_what_a_device_holds() -> None:
+    large = [BoundJob(release_s=0.0, size=3, seconds={"a": 1.0}, share=0.6) for _ in range(3)]
+    small = [BoundJob(release_s=0.0, size=3, seconds={"a": 1.0}, share=0.4) for _ in range(3)]
+    capacity = [Capacity(hardware_class="a")]
+    assert tasks_bound([*large, *small], capacity, 2) == pytest.approx(9.0)
+    assert tasks_bound([*large, *small], capacity, 1) == pytest.approx(18.0)
+
+
+def test_nothing_is_said_where_capacity_changes() -> None:
+    assert tasks_bound([job(4, a=1)], slots(("a", 0, 9)), 1) == 0.0
+
+
 def best_makespan(jobs: Sequence[BoundJob], machines: Sequence[Capacity]) -> float:
     """The least makespan over all assignments and orders (no preemption); inf when none fits."""
     best = ALWAYS
@@ -114,6 +149,13 @@ MACHINES = st.lists(
 @given(jobs=JOBS, machines=MACHINES)
 def test_no_schedule_is_below_it(jobs: list[BoundJob], machines: list[Capacity]) -> None:
     assert makespan_bound(jobs, machines) <= best_makespan(jobs, machines) + 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(jobs=JOBS, more=st.lists(st.sampled_from(["a", "b"]), max_size=2))
+def test_nor_below_the_one_task_by_task(jobs: list[BoundJob], more: list[str]) -> None:
+    machines = [Capacity(hardware_class=name) for name in ["a", *more]]
+    assert tasks_bound(jobs, machines, 1) <= best_makespan(jobs, machines) + 1e-6
 
 
 @settings(max_examples=40, deadline=None)

@@ -17,9 +17,9 @@ from balancer.simulate import scenarios
 from balancer.simulate.recorded import load_nodes, load_pods
 from tests.unit.ledger_samples import write_sample
 
-KEYS = ["makespan_s", "bound_s", "mean_completion_s", "p99_completion_s", "load_stddev",
-        "effective_utilisation", "busy_share", "energy_j", "bound_energy_j", "rebalance_s", "moves_queued",
-        "moves_running", "unfinished"]
+KEYS = ["makespan_s", "bound_s", "bound_tasks_s", "mean_completion_s", "p99_completion_s",
+        "load_stddev", "effective_utilisation", "busy_share", "energy_j", "bound_energy_j", "rebalance_s",
+        "moves_queued", "moves_running", "unfinished"]
 
 
 class Mine(Priced):
