@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from balancer.adapters.documents import read_order
 from balancer.adapters.redis_connection import Connection
-from balancer.decide.pull import ranked
+from balancer.decide.pull import TYPICAL, ranked
 from balancer.errors import BalancerError
 from balancer.model import Hardware, Order, Reading, TaskProfile
 from balancer.routing import can_run, class_queue, direct_queue, is_lane, strike_reason
@@ -147,7 +147,8 @@ class LaneFollower:
         first = self.order.first_runs.get(self.worker)
         if first not in self.view.lanes or self.view.lanes[first].name in holding:
             first = None  # one of its kind is enough
-        chosen = [q for q in ranked(self.order, waiting, oldest, speed, device, first) if q in able]
+        special = self.order.special.get(self.worker, TYPICAL)
+        chosen = [q for q in ranked(self.order, waiting, oldest, speed, device, first, special) if q in able]
         if self.order.exclusive:
             return chosen
         known = {offer.queue for offer in self.order.offers}

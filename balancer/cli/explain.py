@@ -18,7 +18,7 @@ from balancer.adapters.redis_cancelled import Cancelled
 from balancer.adapters.redis_failed import Failed
 from balancer.cli.screen import console, labelled
 from balancer.cli.story import facts, history
-from balancer.decide.estimate import seconds
+from balancer.decide.estimate import Estimates, seconds, speed_of
 from balancer.errors import LedgerError
 from balancer.model import Fleet, HeldTask, TaskProfile, Worker
 from balancer.routing import unfit_reason
@@ -132,14 +132,22 @@ def _estimates(profile: TaskProfile, standing: Standing, settings: Settings) -> 
     found: dict[str, Document] = {}
     for worker in fleet.workers if fleet else ():
         hardware = worker.hardware
-        known = memory.estimates.pairs.get((profile.name, hardware.hardware_class))
+        known = memory.estimates.pairs.get((profile.learned_as, hardware.hardware_class))
         found.setdefault(hardware.hardware_class, {
             "seconds": seconds(memory.estimates, profile, hardware, settings, memory.profiles),
             "runs": known.count if known else 0,
             "unfit": unfit_reason(hardware, profile.needs, worker=worker.name),
-            "emulated": hardware.emulated,
+            "emulated": hardware.emulated, "special": [],
         })
+        if profile.learned_as in memory.estimates.special.get(worker.name, {}):
+            found[hardware.hardware_class]["special"].append(_special(worker, profile, memory.estimates))
     return dict(sorted(found.items()))
+
+
+def _special(worker: Worker, profile: TaskProfile, estimates: Estimates) -> Document:
+    """How many times as fast as its class a worker is that is better or worse at a profile."""
+    return {"worker": worker.name, "times": speed_of(estimates, worker, profile),
+            "runs": estimates.aptitudes[worker.name][profile.learned_as].count}
 
 
 def _reason(entry: Failed | Cancelled | None) -> str | None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from math import log
 from typing import Any, Final
 
 from balancer.cli.screen import few
+
+#: Workers of a class that are told to be better or worse at a profile, at most.
+SPECIAL: Final = 5
 
 Document = Mapping[str, Any]
 Line = tuple[str, str]
@@ -120,6 +124,12 @@ def _estimates(document: Document) -> Iterator[Line]:
             text = f"{one['seconds']:.3g} s for size 1, {source}"
         yield label, f"on {where}: {text}"
         label = ""
+        by_far = sorted(one["special"], key=lambda each: -abs(log(each["times"])))
+        for each in by_far[:SPECIAL]:
+            runs = f"{each['runs']} {'run' if each['runs'] == 1 else 'runs'}"
+            yield "", f"  {each['worker']} is {each['times']:.2g} times as fast at it as its class ({runs})"
+        if len(by_far) > SPECIAL:
+            yield "", f"  and {len(by_far) - SPECIAL} more differ from their class"
 
 
 def _runs(rows: list[Document]) -> Iterator[tuple[datetime, int, str]]:

@@ -111,7 +111,7 @@ def _whole_s(candidate: Candidate, worker: Worker, situation: Situation) -> floa
     one = seconds(
         situation.estimates, candidate.profile, worker.hardware, situation.settings, situation.profiles
     )
-    return candidate.size * one / speed_of(situation.estimates, worker)
+    return candidate.size * one / speed_of(situation.estimates, worker, candidate.profile)
 
 
 def _utilisation_points(

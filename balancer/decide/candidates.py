@@ -137,4 +137,4 @@ def _held(
 
 def _run_s(task: QueuedTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
     one = seconds(situation.estimates, profile, worker.hardware, situation.settings, situation.profiles)
-    return task.size * one / speed_of(situation.estimates, worker)
+    return task.size * one / speed_of(situation.estimates, worker, profile)

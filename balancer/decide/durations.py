@@ -17,6 +17,7 @@ from balancer.decide.kept import kept
 from balancer.decide.pairs import Pairs, pairs_of, seconds_by_class
 from balancer.decide.situation import Situation
 from balancer.decide.slots import OVERDUE, PROGRESS_HALF
+from balancer.decide.specials import of_runs
 from balancer.model import Fleet, HardwareProfile, TaskProfile
 from balancer.settings import Settings
 
@@ -61,7 +62,7 @@ def expected_by(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates,
     runs, rate = seen.runs, _rates(seen, one, estimates, settings, kinds)
     sized = np.where((runs.size > 0) & np.isfinite(runs.size), runs.size, 1.0)
     with np.errstate(all="ignore"):
-        return one, rate * sized / seen.speed[runs.worker]
+        return one, rate * sized / (seen.speed[runs.worker] * of_runs(seen, estimates, fleet))
 
 
 def seen_of(situation: Situation) -> Columns:

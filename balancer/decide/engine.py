@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from balancer.decide import detect, energy, forecast, plan, rest, thresholds
+from balancer.decide.aptitude import crowded
 from balancer.decide.columns import Columns, columns
 from balancer.decide.fairness import accounted
 from balancer.decide.forecast import Foresight, Records
@@ -86,7 +87,7 @@ def decide(
         rejected=rejected,
         set_aside=fleet.set_aside,
         power=energy.class_power(memory.power, fleet),
-        notes=(*notes, *suggestions.notes, *news),
+        notes=(*notes, *suggestions.notes, *news, *crowded(memory.estimates.aptitudes)),
     )
 
 

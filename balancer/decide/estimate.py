@@ -1,7 +1,8 @@
 """Seconds of a slot that a profile takes on a hardware class, learned from finished runs.
 
-A run's time is p[profile, class]·size·share / speed of its worker. `learn_runs` keeps p and the speeds
-(after each batch of events), `seconds` answers for every pair, also for those that never ran.
+A run's time is p[profile, class]·size·share / speed of its worker, at some profiles times a factor of its
+own (`aptitude`). `learn_runs` keeps all three (after each batch of events), `seconds` answers for every pair,
+also for those that never ran.
 Read by `durations` for all pairs at once, by `slots` and the costs of moves for one.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from balancer.decide.aptitude import Aptitude, Learner
 from balancer.decide.class_speed import class_speeds, table_speed
 from balancer.decide.thawed import thawed
 from balancer.model import Hardware, HardwareProfile, RunFinished, TaskProfile, Worker
@@ -94,7 +96,9 @@ class Estimates:
     """All that was learned: by (profile, hardware class), and by worker a speed relative to its class.
 
     `worker_class` is the class each speed belongs to; `class_speed` how fast classes are over all
-    profiles, a CPU about 1; `typical_s` the seconds a profile takes at speed 1, fleet-wide.
+    profiles, a CPU about 1; `typical_s` the seconds a profile takes at speed 1, fleet-wide. `aptitudes` are
+    by worker and profile what its speed is not the whole of, and `special` the factors on the speed of those
+    where that counts.
     """
 
     pairs: Mapping[tuple[str, str], Estimate] = field(default_factory=lambda: MappingProxyType({}))
@@ -102,6 +106,8 @@ class Estimates:
     worker_class: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     class_speed: Mapping[str, float] = field(default_factory=_nothing)
     typical_s: float | None = None
+    aptitudes: Mapping[str, Mapping[str, Aptitude]] = field(default_factory=lambda: MappingProxyType({}))
+    special: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Settings) -> Estimates:
@@ -111,11 +117,14 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
     hung run moves it little; three in a row on the same side begin it anew; while it is young (n ≤ 3) a
     run of less than half replaces it, as what came before was a warm-up. A worker's speed follows the
     same runs, and a class's typical worker keeps speed 1 (median), so a slow one shows as slow
-    instead of making its class look slow. One worker alone is its class: its speed stays 1.
+    instead of making its class look slow. One worker alone is its class: its speed stays 1. Where a worker
+    is better or worse at a profile than that speed, its runs there are taken for what a typical worker's
+    would be; that is forgotten when the profile's pair begins anew.
     """
     pairs, speeds = thawed(estimates.pairs), thawed(estimates.worker_speed)
     classes = thawed(estimates.worker_class)
     members, moved = Counter(classes.values()), False
+    own = Learner(estimates.aptitudes, estimates.special)
     touched = set()
     for run in runs:
         rate = _rate(run)
@@ -124,21 +133,28 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
         key = (run.profile, run.hardware_class)
         if (before := classes.get(run.worker)) != run.hardware_class:
             speeds.pop(run.worker, None)
+            own.forget_worker(run.worker)
             classes[run.worker], moved = run.hardware_class, True
             members.update({run.hardware_class: 1} if before is None else {run.hardware_class: 1, before: -1})
-        speed = speeds.pop(run.worker, 1.0)
+        speed, factor = speeds.pop(run.worker, 1.0), own.factor(run.worker, run.profile)
         old = pairs.pop(key, None)
-        pairs[key] = _updated(old, rate * speed, _hinted(settings.hints, run.profile, run.hardware_class))
-        speeds[run.worker] = _speed(speed, old, rate) if members[run.hardware_class] > 1 else speed
+        hint = _hinted(settings.hints, run.profile, run.hardware_class)
+        new = pairs[key] = _updated(old, rate * speed * factor, hint)
+        alone = members[run.hardware_class] == 1
+        speeds[run.worker] = speed if alone else _speed(speed, old, rate * factor)
+        if old is not None and new.count == 1:
+            own.forget_pair(run.profile, classes, run.hardware_class)
+        elif old is not None and old.count >= STRIKES and not alone:
+            own.learn(run.worker, run.profile, math.log(old.seconds / (rate * speed)), old.spread)
         touched.add(run.hardware_class)
     if not touched:
         return estimates
     _recentre(touched, pairs, speeds, classes)
-    return _frozen(pairs, speeds, MappingProxyType(classes) if moved else estimates.worker_class)
+    return _frozen(pairs, speeds, MappingProxyType(classes) if moved else estimates.worker_class, own)
 
 
 def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Mapping[str, float],
-            classes: Mapping[str, str]) -> Estimates:
+            classes: Mapping[str, str], own: Learner) -> Estimates:
     """The record of what was learned last, with the classes' speeds fitted to it."""
     if len(pairs) > PAIRS_KEPT:
         pairs = dict(list(pairs.items())[-PAIRS_KEPT:])
@@ -147,9 +163,10 @@ def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Mapping[str, float],
         speeds, classes = {w: speeds[w] for w in kept}, MappingProxyType({w: classes[w] for w in kept})
     frozen = MappingProxyType(pairs)
     by_class, typical_s = class_speeds(frozen)
+    aptitudes, special = own.frozen(classes)
     return Estimates(pairs=frozen, worker_speed=MappingProxyType(speeds),
                      worker_class=classes, class_speed=MappingProxyType(by_class),
-                     typical_s=typical_s)
+                     typical_s=typical_s, aptitudes=aptitudes, special=special)
 
 
 def _rate(run: RunFinished) -> float | None:
@@ -322,9 +339,11 @@ def _class_speed(estimates: Estimates, hardware_class: str,
     return estimates.class_speed.get(hardware_class) or table_speed(hardware_class, profiles)
 
 
-def speed_of(estimates: Estimates, worker: Worker) -> float:
-    """A worker's speed relative to its class; 1 until runs say otherwise."""
+def speed_of(estimates: Estimates, worker: Worker, profile: TaskProfile | None = None) -> float:
+    """A worker's speed relative to its class, at this profile where one is given; 1 until runs say
+    otherwise."""
     known = estimates.worker_class.get(worker.name)
     if known is None or known != worker.hardware.hardware_class:
         return 1.0
-    return estimates.worker_speed.get(worker.name, 1.0)
+    speed, special = estimates.worker_speed.get(worker.name, 1.0), estimates.special.get(worker.name)
+    return speed if profile is None or special is None else speed * special.get(profile.learned_as, 1.0)

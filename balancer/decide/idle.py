@@ -14,7 +14,7 @@ from balancer.decide.columns import Flags, profiles_of
 from balancer.decide.durations import seen_of
 from balancer.decide.kept import kept
 from balancer.decide.order import admits
-from balancer.decide.pull import drain_s
+from balancer.decide.pull import drain_s, sooner
 from balancer.decide.situation import Situation
 from balancer.model import Fleet, Needs, Order, TaskProfile, Worker
 from balancer.model.offers import Offers
@@ -116,18 +116,31 @@ class Wanted:
                                   count=len(self._offers))
         self._fits = fits
         self._drain_s = drain
-        self._kept: dict[tuple[int, float], Wants] = {}
+        self._rows = {q: row for row, q in enumerate(self._offers.queues)} if order.special else {}
+        self._kept: dict[tuple[int, float, tuple[int, ...]], Wants] = {}
 
     def by(self, device: int, name: str) -> Wants:
         """What the worker of this name, on this one of the unlike devices, would take; found once a sort of
         workers."""
-        sort = device, self._order.speeds.get(name, 1.0)
+        speed, special = self._order.speeds.get(name, 1.0), self._order.special.get(name)
+        sort = device, speed, self._turned(special, speed) if special else ()
         if sort not in self._kept:
             self._kept[sort] = self._found(*sort)
         return self._kept[sort]
 
-    def _found(self, device: int, speed: float) -> Wants:
+    def _turned(self, special: Mapping[str, float], speed: float) -> tuple[int, ...]:
+        """The offers with work that a worker answers otherwise as it is better or worse at their lanes."""
+        return tuple([
+            row for queue, factor in special.items()
+            if (row := self._rows.get(queue)) is not None and self._needs[row] >= 0
+            and self._accepts(row, speed * factor) != self._accepts(row, speed)])
+
+    def _accepts(self, row: int, speed: float) -> bool:
+        return not self._order.guarded or sooner(self._offers[row], self._order, self._drain_s, speed)
+
+    def _found(self, device: int, speed: float, turned: tuple[int, ...]) -> Wants:
         taken = admits(self._order, self._offers, self._drain_s, speed) & (self._needs >= 0)
+        taken[list(turned)] ^= True
         asked = np.zeros(len(self._unlike), dtype=np.bool_)
         asked[self._needs[taken]] = True
         fit = tuple([self._unlike[place] for place in (asked & self._fits[device]).nonzero()[0].tolist()])

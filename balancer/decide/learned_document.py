@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.decide.aptitude import Aptitude, Factors, Kept, frozen
 from balancer.decide.document import decode, encode
 from balancer.decide.estimate import Estimate, Estimates
 from balancer.decide.kept import kept
@@ -25,9 +26,17 @@ from balancer.errors import StoreError
 NUMBERS: Final = {"seconds": "<f8", "count": "<i8", "spread": "<f8", "strikes": "<i8"}
 
 
+#: The same of what single workers are better or worse at.
+APTITUDES: Final = {"worker": "<i4", "profile": "<i4", "log": "<f8", "count": "<i4", "factor": "<f8"}
+
+
 def to_document(estimates: Estimates) -> dict[str, Any]:
     """The estimates as JSON can say them."""
-    rest: dict[str, Any] = encode(replace(estimates, pairs={}, worker_speed={}, worker_class={}))
+    rest: dict[str, Any] = encode(replace(
+        estimates, pairs={}, worker_speed={}, worker_class={}, aptitudes={}, special={}))
+    del rest["special"], rest["aptitudes"]
+    if estimates.aptitudes:
+        rest["aptitudes"] = _aptitudes_document(estimates)
     return {**rest, "pairs": _pairs_document(estimates), "workers": _workers_document(estimates)}
 
 
@@ -39,6 +48,20 @@ def _pairs_document(estimates: Estimates) -> dict[str, Any]:
     return {"profiles": list(known.profiles), "classes": list(known.classes),
             "profile": pack(known.profile, "<i4"), "class": pack(known.place, "<i4"),
             **{name: pack(numbers[name], dtype) for name, dtype in NUMBERS.items()}}
+
+
+def _aptitudes_document(estimates: Estimates) -> dict[str, Any]:
+    """Row by row: places of a worker's name and a profile's, what was learned, and the factor that counts
+    (1: none)."""
+    names = tuple(estimates.aptitudes)
+    profile: dict[str, int] = {}
+    rows = [(place, profile.setdefault(name, len(profile)), one.log, one.count,
+             estimates.special.get(worker, {}).get(name, 1.0))
+            for place, (worker, own) in enumerate(estimates.aptitudes.items()) for name, one in own.items()]
+    columns = zip(*rows, strict=True)
+    return {"names": pack_names(names), "profiles": list(profile),
+            **{name: pack(np.array(column, dtype=dtype), dtype)
+               for (name, dtype), column in zip(APTITUDES.items(), columns, strict=True)}}
 
 
 def _workers_document(estimates: Estimates) -> dict[str, Any]:
@@ -60,13 +83,17 @@ def _classes(names: tuple[str, ...],
 
 def from_document(document: Mapping[str, Any]) -> Estimates:
     """The estimates of a document; `StoreError` with the place and the reason if one is not right."""
-    pairs, workers = document.get("pairs", []), document.get("workers")
+    apart = "pairs", "workers", "aptitudes"
+    pairs, workers, aptitudes = (document.get(name) for name in apart)
     rest: Estimates = decode(
-        Estimates, {k: v for k, v in document.items() if k not in ("pairs", "workers")}, "estimates")
-    found = replace(rest, pairs=MappingProxyType(_pairs(pairs)))
+        Estimates, {k: v for k, v in document.items() if k not in apart}, "estimates")
+    found = replace(rest, pairs=MappingProxyType(_pairs([] if pairs is None else pairs)))
     if workers is not None:
         speeds, classes = _workers(workers)
         found = replace(found, worker_speed=MappingProxyType(speeds), worker_class=MappingProxyType(classes))
+    if aptitudes is not None:
+        known, special = _aptitudes(aptitudes)
+        found = replace(found, aptitudes=known, special=special)
     rates = [e.seconds for e in found.pairs.values()]
     least = min((*rates, *found.worker_speed.values(), *found.class_speed.values()), default=1.0)
     if not least > 0 or any(e.count < 1 for e in found.pairs.values()):
@@ -103,6 +130,25 @@ def _workers(document: Any) -> tuple[dict[str, float], dict[str, str]]:
     speeds = _numbers(document, "speed", where, len(names), "<f8")
     return (dict(zip(names, speeds, strict=True)),
             dict(zip(names, [classes[i] for i in place], strict=True)))
+
+
+def _aptitudes(document: Any) -> tuple[Kept, Factors]:
+    where = "estimates.aptitudes"
+    profiles = _names(document, "profiles", where)
+    names = unpack_names(document.get("names"), f"{where}.names")
+    worker = _places(document, "worker", where, None, len(names))
+    profile = _places(document, "profile", where, len(worker), len(profiles))
+    numbers = [_numbers(document, name, where, len(worker), APTITUDES[name])
+               for name in ("log", "count", "factor")]
+    known: dict[str, dict[str, Aptitude]] = {}
+    special: dict[str, dict[str, float]] = {}
+    for w, y, log, count, factor in zip(worker, profile, *numbers, strict=True):
+        if not factor > 0 or count < 1:
+            raise StoreError(f"{where}: factors and counts must be greater than 0")
+        known.setdefault(names[w], {})[profiles[y]] = Aptitude(log=log, count=count)
+        if factor != 1.0:
+            special.setdefault(names[w], {})[profiles[y]] = factor
+    return frozen(known), frozen(special)
 
 
 def _names(document: Any, name: str, where: str) -> tuple[str, ...]:

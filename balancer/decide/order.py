@@ -29,6 +29,7 @@ from balancer.decide.rest import willingness
 from balancer.decide.shelf import Offered, no_later, offered, shelf
 from balancer.decide.situation import Situation
 from balancer.decide.slots import level
+from balancer.decide.specials import specials
 from balancer.model import Lane, Order
 from balancer.model.offers import Offers
 
@@ -135,6 +136,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
     eager = eagerness(known.seen, situation.warming, settings)
     eager = eager * willingness(known.seen, situation.needs, situation.fleet.at, settings)
     speeds, made = _speeds(known.seen, eager), []
+    special = specials(known.seen, situation.estimates, situation.fleet).by_class
     lanes = shelf(state, backlog, left, urgent, favour)
     given = offered(state, lanes, None if plain else settings.backlog_weight, backlog_s, committed_s)
     mix = () if plain else usual(situation.fleet, known.seen)
@@ -147,7 +149,7 @@ def orders(situation: Situation, *, strategy: str = "priced") -> tuple[Order, ..
             values=values, price=float(state.prices.price[h]),
             committed_s=committed_s, backlog_s=backlog_s,
             speeds=MappingProxyType(speeds[h]), guarded=not plain, strategy=strategy,
-            usual=mix,
+            usual=mix, urgent=len(first.get(h, ())), special={} if plain else special.get(name, {}),
             groups=_groups(own, lanes.waiting[own.rows], first.get(h, ()), ties),
             first_runs=dealt(known, h, tries),
         ))

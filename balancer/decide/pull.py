@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from balancer.decide.fragments import Fit, Mix, Room, best_fit, fragments
@@ -22,6 +23,9 @@ SAME_AGE: Final = 0.1
 
 #: A worker refuses a lane only when others would be sooner by more than this share: no estimate is better.
 TOLERANCE: Final = 0.01
+
+#: What is told of a worker that is as good at all lanes as its speed tells.
+TYPICAL: Final[Mapping[str, float]] = MappingProxyType({})
 
 #: What a task takes of a device that asks for nothing of it.
 NOTHING: Final = Footprint()
@@ -41,7 +45,8 @@ class Device:
 
 def accepts(offer: LaneOffer, order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> bool:
     """The guard: whether a worker of `order`'s class should take from this lane, by the backlog `waiting`
-    (tasks by queue) of this moment. `speed` is the worker's own, from `order.speeds`.
+    (tasks by queue) of this moment. `speed` is the worker's own in this lane, from `order.speeds` and
+    `order.special`.
 
     Refused is a task that others would finish sooner, even after all that waits: later than T(π) +
     min p, or than the order's `soonest_s` corrected by the growth of the backlog since.
@@ -56,30 +61,50 @@ def admitted(order: Order, waiting: Mapping[str, int], speed: float = 1.0) -> It
 
 
 def ranked(order: Order, waiting: Mapping[str, int], oldest: Mapping[str, float] | None = None,
-           speed: float = 1.0, device: Device | None = None, first: str | None = None) -> list[str]:
+           speed: float = 1.0, device: Device | None = None, first: str | None = None,
+           special: Mapping[str, float] = TYPICAL) -> list[str]:
     """The queues a worker should list in its next pop, best first, at most `LISTED_MOST`.
 
     Groups in order; inside one by age of the head (`oldest`, s by queue) where all that wait there have
     one, and by length where ages are alike or unknown. Then lanes in no group that have work and that the
     guard admits by now. On a `device` that slots share, by what they waste of it first (`packed`), if the
-    order tells the usual tasks. Before them all comes `first`, the lane of which this worker is to have
-    the first run (`order.first_runs`), where the guard admits it and something waits there.
+    order tells the usual tasks. A worker that is better or worse at lanes has them where their ratio times
+    its factor belongs (`special`, from `order.special`). Before them all comes `first`, the lane of which
+    this worker is to have the first run (`order.first_runs`), where the guard admits it and something waits
+    there.
     """
     offers = {offer.queue: offer for offer in order.offers}
     drain, ages = drain_s(order, waiting), oldest or {}
+    own = {queue: speed * factor for queue, factor in special.items()}
     groups = [[q for q in group if q in offers and (not order.guarded
-                                                    or sooner(offers[q], order, drain, speed))]
+                                                    or sooner(offers[q], order, drain, own.get(q, speed)))]
               for group in order.groups]
     if not order.exclusive:
         grouped = {queue for group in order.groups for queue in group}
         groups += [[o.queue] for o in order.offers if o.queue not in grouped and waiting.get(o.queue, 0) > 0
-                   and (not order.guarded or sooner(o, order, drain, speed))]
+                   and (not order.guarded or sooner(o, order, drain, own.get(o.queue, speed)))]
+    if special:
+        groups = replaced(groups, offers, special, order.urgent)
     if first is not None and waiting.get(first, 0) > 0 and any(first in group for group in groups):
         groups = [[first], *([q for q in group if q != first] for group in groups)]
     if device is not None and order.usual:
         groups = packed(groups, device, order.usual)
     listed = [q for group in groups for q in (_by_age(group, waiting, ages) if len(group) > 1 else group)]
     return listed[:LISTED_MOST]
+
+
+def replaced(groups: Sequence[list[str]], offers: Mapping[str, LaneOffer], special: Mapping[str, float],
+             urgent: int) -> list[list[str]]:
+    """The groups with each lane of `special` in one of its own, before the first whose ratio is below its own
+    times its factor; the first `urgent` groups stay where they are."""
+    moved = {q: offers[q].ratio * special[q] for group in groups[urgent:] for q in group if q in special}
+    rest = [kept for group in groups[urgent:] if (kept := [q for q in group if q not in moved])]
+    ratios = [offers[group[0]].ratio for group in rest]
+    for queue in sorted(moved, key=lambda q: (-moved[q], q)):
+        place = next((i for i, ratio in enumerate(ratios) if ratio < moved[queue]), len(rest))
+        rest.insert(place, [queue])
+        ratios.insert(place, moved[queue])
+    return [*groups[:urgent], *rest]
 
 
 def packed(groups: Sequence[Sequence[str]], device: Device, usual: Mix) -> list[list[str]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from balancer.decide.cost import handover_cost_s
 from balancer.decide.durations import Durations, durations
-from balancer.decide.estimate import speed_of
+from balancer.decide.estimate import Estimates, speed_of
 from balancer.decide.history import rest_s
 from balancer.decide.plan import move_id, world_changed
 from balancer.decide.rooms import Rooms
@@ -124,15 +124,20 @@ def _rescue(situation: Situation, known: Durations, i: int) -> Rescue:
 
 
 def _targets(situation: Situation, idle: Mapping[str, int]) -> list[Worker]:
-    """Workers with an idle slot, the fastest few of each class."""
+    """Workers with an idle slot, the fastest few of each class; a specialist counts as what it is best at."""
     by_class: dict[str, list[Worker]] = {}
     for name, free in idle.items():
         if free > 0 and (worker := situation.fleet.worker(name)) is not None:
             by_class.setdefault(worker.hardware.hardware_class, []).append(worker)
     return [
         w for workers in by_class.values()
-        for w in sorted(workers, key=lambda w: (-speed_of(situation.estimates, w), w.name))[:TARGETS]
+        for w in sorted(workers, key=lambda w: (-_fastest(situation.estimates, w), w.name))[:TARGETS]
     ]
+
+
+def _fastest(estimates: Estimates, worker: Worker) -> float:
+    """Its speed at what it is best at."""
+    return speed_of(estimates, worker) * max((1.0, *estimates.special.get(worker.name, {}).values()))
 
 
 def _fits(r: Rescue, target: Worker) -> bool:

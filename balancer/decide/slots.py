@@ -32,7 +32,7 @@ def expected_s(situation: Situation, worker: Worker, held: HeldTask, profile: Ta
     """Seconds of a whole run of `held` on `worker` by the estimates, at this worker's speed."""
     size = held.size if 0 < held.size < math.inf else 1.0
     known = profile or TaskProfile(name=held.profile, task="")
-    return one_s(situation, known, worker) * size / speed_of(situation.estimates, worker)
+    return one_s(situation, known, worker) * size / speed_of(situation.estimates, worker, known)
 
 
 def paced_s(held: HeldTask, expected: float) -> float:

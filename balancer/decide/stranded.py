@@ -120,7 +120,7 @@ def _held_s(servers: list[Worker], situation: Situation) -> float:
 
 
 def _run_s(task: QueuedTask, profile: TaskProfile, worker: Worker, situation: Situation) -> float:
-    return one_s(situation, profile, worker) * task.size / speed_of(situation.estimates, worker)
+    return one_s(situation, profile, worker) * task.size / speed_of(situation.estimates, worker, profile)
 
 
 def _best(here: Stranded, idle: dict[str, int], rooms: Rooms,

@@ -165,10 +165,12 @@ class Order:
     `best_seconds`, or `soonest_s` corrected by what the backlog has grown since
     (`balancer.decide.order.accepts`). With `exclusive` lanes that are not in `groups` are not
     served at all while the order is fresh. `speeds` names the workers of the class that are
-    faster or slower than it, with their speed relative to it. `first_runs` is, by worker, the lane
+    faster or slower than it, with their speed relative to it, and `special` those that are better or
+    worse at single lanes, by lane the factor on that speed. `first_runs` is, by worker, the lane
     that nobody of the class has run yet and that this worker tries before any other. `usual` are the
     fleet's usual tasks by the device memory (bytes) that they take, with how often each comes
-    (Σ = 1); empty where no task takes any.
+    (Σ = 1); empty where no task takes any. So many of the first groups are `urgent`: they go
+    before all others, whatever their ratio.
     """
 
     hardware_class: str
@@ -180,11 +182,13 @@ class Order:
     committed_s: float = 0.0
     backlog_s: float = 0.0
     speeds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    special: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
     first_runs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     guarded: bool = True
     exclusive: bool = False
     strategy: str = "priced"
     usual: tuple[tuple[float, Footprint], ...] = ()
+    urgent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,10 +83,24 @@ def judge(scenario: Scenario, history: History) -> Result:
 def capacity_of(machines: Sequence[Machine]) -> list[Capacity]:
     """What the machines can do, over time, as the bound wants it. A shared device is one slot."""
     return [
-        Capacity(hardware_class=m.hardware.hardware_class, slots=1 if m.shared_bytes else m.slots,
+        Capacity(hardware_class=sort_of(m), slots=1 if m.shared_bytes else m.slots,
                  speed=m.speed_at(start), from_s=start, until_s=end)
         for m in machines for start, end in pairwise(_turning_points(m))
     ]
+
+
+def sort_of(machine: Machine) -> str:
+    """The name of those machines that differ in nothing but their speed: of a class, specialists apart."""
+    special = ",".join(f"{profile}*{speed:g}" for profile, speed in sorted(machine.speeds.items()))
+    return f"{machine.hardware.hardware_class} {special}".rstrip()
+
+
+def seconds_by_sort(scenario: Scenario) -> dict[str, dict[str, float]]:
+    """True seconds of work 1 at speed 1, by profile and by sort of the scenario's machines."""
+    sorts = {sort_of(m): m for m in scenario.machines}
+    return {profile: {name: by_class[h] / m.speeds.get(profile, 1.0) for name, m in sorts.items()
+                      if (h := m.hardware.hardware_class) in by_class}
+            for profile, by_class in scenario.seconds.items()}
 
 
 def _turning_points(machine: Machine) -> list[float]:
@@ -100,12 +114,10 @@ def bound_jobs(scenario: Scenario) -> list[BoundJob]:
     """The jobs with their true work."""
     # A share is counted of the largest device, so that the bound is not above the truth.
     largest = max((m.shared_bytes or 0 for m in scenario.machines), default=0)
-    here = {m.hardware.hardware_class for m in scenario.machines}
-    made = []
+    seconds, made = seconds_by_sort(scenario), []
     for job in scenario.jobs:
         needed = scenario.profiles[job.profile].needs.gpu_memory_bytes
-        seconds = {h: s for h, s in scenario.seconds[job.profile].items() if h in here}
-        made.append(BoundJob(release_s=job.release_s, size=job.work, seconds=seconds,
+        made.append(BoundJob(release_s=job.release_s, size=job.work, seconds=seconds[job.profile],
                              share=needed / largest if largest and needed else 1.0))
     return made
 
@@ -132,10 +144,10 @@ def energy_bound(scenario: Scenario, bound_s: float) -> float:
     price: dict[str, float] = {}
     for m in scenario.machines:
         fastest = max(m.speed_at(t) for t in _turning_points(m)[:-1])
-        name, joules = m.hardware.hardware_class, (m.busy_w - m.idle_w) / m.slots / fastest
+        name, joules = sort_of(m), (m.busy_w - m.idle_w) / m.slots / fastest
         price[name] = min(price.get(name, INFINITY), joules)
-    least = {profile: min((seconds * price[h] for h, seconds in by_class.items() if h in price), default=0.0)
-             for profile, by_class in scenario.seconds.items()}
+    least = {profile: min((seconds * price[name] for name, seconds in by_sort.items()), default=0.0)
+             for profile, by_sort in seconds_by_sort(scenario).items()}
     work = sum(job.work * least[job.profile] for job in scenario.jobs)
     idle = sum(m.idle_w * max(0.0, min(m.until_s, bound_s) - m.from_s) for m in scenario.machines)
     return work + idle
@@ -173,7 +185,7 @@ def rebalance(scenario: Scenario, history: History) -> float:
     been done earlier than it was, by more than estimates err.
     """
     at = scenario.disturbed_s
-    jobs = {job.task_id: job for job in scenario.jobs}
+    jobs, seconds = {job.task_id: job for job in scenario.jobs}, seconds_by_sort(scenario)
     waits = [w for w in history.waits if w.until_s > max(at, w.from_s)]
     end = max((w.until_s for w in waits if jobs[w.task_id].release_s <= at), default=at)
     recovered = at
@@ -182,13 +194,13 @@ def rebalance(scenario: Scenario, history: History) -> float:
             break
         idle = _idle(scenario, history, t)
         waiting = (jobs[w.task_id] for w in waits if w.from_s <= t < w.until_s)
-        if idle and any(_better(scenario, job, idle, t, history) for job in waiting):
+        if idle and any(_better(seconds[job.profile], job, idle, t, history) for job in waiting):
             recovered = t + 1.0
     return recovered - at
 
 
 def _idle(scenario: Scenario, history: History, at: float) -> dict[str, float]:
-    """The best speed of a worker with an idle slot, by class."""
+    """The best speed of a worker with an idle slot, by sort."""
     taken: dict[str, int] = defaultdict(int)
     for span in history.spans:
         if span.from_s <= at < span.until_s:
@@ -196,13 +208,14 @@ def _idle(scenario: Scenario, history: History, at: float) -> dict[str, float]:
     speeds: dict[str, float] = {}
     for m in scenario.machines:
         if m.from_s <= at < m.until_s and taken[m.name] < m.slots:
-            name = m.hardware.hardware_class
+            name = sort_of(m)
             speeds[name] = max(speeds.get(name, 0.0), m.speed_at(at))
     return speeds
 
 
-def _better(scenario: Scenario, job: Job, idle: dict[str, float], at: float, history: History) -> bool:
+def _better(seconds: dict[str, float], job: Job, idle: dict[str, float], at: float,
+            history: History) -> bool:
     """Whether a job would have been done sooner on one of the idle slots."""
     ended = history.ended.get(job.task_id, INFINITY)
-    runs = (scenario.whole_s(job, name) / speed for name, speed in idle.items() if speed > 0)
+    runs = (job.work * seconds[name] / speed for name, speed in idle.items() if name in seconds and speed > 0)
     return any(at + run_s * (1 + BETTER_SHARE) + BETTER_S < ended for run_s in runs)

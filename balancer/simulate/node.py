@@ -72,10 +72,11 @@ class Node:
         """Messages it would still take when it reserves so many ahead."""
         return self.machine.slots + ahead - len(self.runs) - len(self.reserved)
 
-    def speed(self, at: float) -> float:
-        """Its speed relative to its class, now."""
+    def speed(self, at: float, profile: str) -> float:
+        """Its speed relative to its class at this profile, now."""
         heat = self.machine.heat
-        return self.machine.speed_at(at) * (heat.throttled if heat and self.throttled else 1.0)
+        own = self.machine.speed_at(at) * self.machine.speeds.get(profile, 1.0)
+        return own * (heat.throttled if heat and self.throttled else 1.0)
 
     @property
     def watts(self) -> float:

@@ -39,7 +39,8 @@ class Heat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One worker: here over [`from_s`, `until_s`), then killed. `speed` is its own, relative to its class.
+    """One worker: here over [`from_s`, `until_s`), then killed. `speed` is its own, relative to its class;
+    `speeds` by profile is what a specialist's is at that one beside its own; the balancer is not told.
 
     With `shared_bytes` its slots share that much memory of one device. Power is that of the whole worker:
     `idle_w` with nothing to do, `busy_w` with every slot busy, in proportion between the two. Its `pool`
@@ -50,6 +51,7 @@ class Machine:
     hardware: Hardware
     slots: int = 1
     speed: float = 1.0
+    speeds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     from_s: float = 0.0
     until_s: float = INFINITY
     slowdowns: tuple[Slowdown, ...] = ()
@@ -60,7 +62,7 @@ class Machine:
     pool: str = "prefork"
 
     def speed_at(self, at: float) -> float:
-        """Its speed relative to its class, heat apart."""
+        """Its speed relative to its class, heat apart and at what it is no specialist of."""
         speed = self.speed
         for part in self.slowdowns:
             if part.from_s <= at < part.until_s:

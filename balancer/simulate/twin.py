@@ -247,7 +247,7 @@ class Twin:
     def _schedule(self, node: Node, run: Run, now: float) -> None:
         """When the body ends, at the speed of this moment."""
         whole_s = self.scenario.whole_s(run.job, node.machine.hardware.hardware_class)
-        run.rate = node.speed(now) / whole_s
+        run.rate = node.speed(now, run.job.profile) / whole_s
         if run.rate > 0:
             self._at(run.since + (1.0 - run.share) / run.rate, self._on_end, node, run, run.rate, run.since)
 

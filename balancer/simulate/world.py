@@ -12,12 +12,14 @@ from itertools import islice
 from types import MappingProxyType
 
 from balancer.decide.fragments import Room
-from balancer.decide.pull import Device, ranked
+from balancer.decide.pull import TYPICAL, Device, ranked
 from balancer.model import Fleet, Footprint, Lane, Order, Reading
 from balancer.routing import can_run, class_queue, direct_queue, lane_queue, strike_reason
 from balancer.simulate.node import Node
 from balancer.simulate.queues import WINDOW, Queues, Waiting
 from balancer.simulate.scenario import Scenario
+
+Kind = tuple[str | float | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class World:
 
         The caller starts each before it asks for the next.
         """
-        refused: set[tuple[str | float | None, ...]] = set()
+        refused: set[Kind] = set()
         asking = [n for n in self.nodes.values() if n.alive and n.free_slots(self.ahead) > 0]
         for node in sorted(asking, key=lambda n: (n.idle_since, n.name)):
             while node.free_slots(self.ahead) > 0:
@@ -102,13 +104,13 @@ class World:
                     break
                 yield Taken(node=node, queue=taken[0], message=taken[1])
 
-    def _kind(self, node: Node) -> tuple[str | float | None, ...] | None:
+    def _kind(self, node: Node) -> Kind | None:
         """Nodes of one kind answer alike at one moment; `None` for one that is like no other."""
         if self.queues.waiting.get(direct_queue(node.name)) or node.machine.heat is not None:
             return None
         name = node.machine.hardware.hardware_class
         order = self.orders.get(name)
-        if order is not None and node.name in order.first_runs:
+        if order is not None and (node.name in order.first_runs or node.name in order.special):
             return None
         speed = order.speeds.get(node.name, 1.0) if order else 1.0
         free = node.free_bytes(self._asked.by_profile)
@@ -143,7 +145,7 @@ class World:
             return sorted(oldest, key=lambda queue: -oldest[queue])
         waiting = {queue: self.queues.waiting[queue] for queue in self._order_of}
         chosen = ranked(order, waiting, oldest, order.speeds.get(node.name, 1.0), self._device(node),
-                        self._first(node, order))
+                        self._first(node, order), order.special.get(node.name, TYPICAL))
         if order.exclusive:
             return chosen
         known = {offer.queue for offer in order.offers}

@@ -188,7 +188,9 @@ def test_orders_are_published_and_replaced(world: World) -> None:
         values={LANE: 0.5},
         price=0.25,
         committed_s=3.0,
+        special={"w@h": {LANE: 1.6}},
         first_runs={"w@h": LANE},
+        urgent=1,
         guarded=False,
         exclusive=True,
     )

@@ -193,6 +193,21 @@ def test_a_worker_tries_what_it_is_to_try_first_unless_it_holds_one_already(
     assert lanes_of(follower.arrange([A, B, C, *OWN])) == [A, B, C]
 
 
+def test_a_worker_lists_the_lanes_that_it_is_better_or_worse_at_where_they_belong(
+    connection: Connection, follower: LaneFollower
+) -> None:
+    for queue in (A, B, C):
+        wait_in(connection, queue, 5)
+    offers = [LaneOffer(queue=queue, seconds=1.0, best_seconds=1.0, value=0.1, ratio=ratio)
+              for queue, ratio in ((A, 1.0), (B, 0.8), (C, 0.6))]
+    told = {"w@h": {C: 2.0, A: 0.7}, "other@h": {B: 2.0}}
+    publish(connection, order((A,), (B,), (C,), offers=offers, special=told))
+    assert lanes_of(follower.arrange([A, B, C, *OWN])) == [C, B, A]
+    publish(connection, order((A,), (B,), (C,), offers=offers, special={"other@h": {B: 2.0}}))
+    follower.look_again()
+    assert lanes_of(follower.arrange([A, B, C, *OWN])) == [A, B, C]
+
+
 def test_queues_of_others_and_lanes_take_turns(connection: Connection, follower: LaneFollower) -> None:
     publish(connection, order((A,)))
     assert follower.arrange([A, "celery", *OWN]) == [*OWN, "celery", A]

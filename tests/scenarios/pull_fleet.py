@@ -209,6 +209,8 @@ class _Clock:
             ages = {queue: now - jobs[0][1] for queue, jobs in lanes.items() if jobs}
             speed = order.speeds.get(worker.name, 1.0)
             first = order.first_runs.get(worker.name)
-            queue = next((q for q in ranked(order, waiting, ages, speed, first=first) if lanes[q]), None)
+            listed = ranked(order, waiting, ages, speed, first=first,
+                            special=order.special.get(worker.name, {}))
+            queue = next((q for q in listed if lanes[q]), None)
             if queue is not None:
                 self._start(now, worker, lanes[queue].pop(0)[0], 0.0)
