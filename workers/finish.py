@@ -19,7 +19,7 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from kombu.utils.encoding import bytes_to_str
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from balancer.adapters.redis_connection import Connection
 from balancer.settings import Settings
@@ -76,14 +76,18 @@ def stores_beside(backend: Any, connection: Connection) -> bool:
     if type(backend) not in (RedisBackend, CarefulRedisBackend) or backend.__dict__.keys() & CHANGED:
         return False
     key, nonce = connection.keys.ours("same", secrets.token_hex(8)), secrets.token_hex(8)
-    try:
+
+    def look() -> bool:
         backend.client.set(key, nonce, px=10_000)
         same = connection.client.get(key) == nonce.encode()
         backend.client.delete(key)
-    except (RedisError, OSError) as error:
+        return bool(same)
+
+    try:
+        return patiently(look)
+    except ResponseError as error:
         logger.info("results are stored as Celery stores them: %s", error)
         return False
-    return bool(same)
 
 
 #: Methods of a backend by which it stores; one that somebody has put in their place is respected.

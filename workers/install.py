@@ -104,6 +104,9 @@ def configure(app: Celery) -> None:
             unacked_restore_limit=1000,
         )
     conf.broker_transport_options = options
+    if not conf.value_set_for("broker_channel_error_retry"):
+        # A worker would end for good on a Redis that refuses something for a while (it is full, say).
+        conf.broker_channel_error_retry = True
     if not conf.value_set_for("worker_prefetch_multiplier"):
         # A task that waits in a busy worker cannot go where a slot is free.
         conf.worker_prefetch_multiplier = 1

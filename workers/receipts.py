@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from celery import Celery
 from celery.utils.log import get_logger
@@ -22,14 +22,19 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
+from redis.exceptions import ResponseError
 
 from balancer.adapters.redis_connection import Connection
+from balancer.adapters.redis_errors import refused_for_now
 from balancer.adapters.redis_fence import ABANDONED_TTL_S, RUNNING_TTL_S, Verdict
 from balancer.adapters.redis_line import Line
 from balancer.settings import Settings
 from workers import lease
+from workers.pulse import AGAIN_S, Pulse
 
 logger = get_logger(__name__)
+
+T = TypeVar("T")
 
 #: Verdicts with which a copy of a message is not delivered any further.
 REFUSED: Final = ("held", "stale", "done")
@@ -191,7 +196,7 @@ class BalancedQoS(kombu_redis.QoS):  # type: ignore[misc]
         if receiver is None or not receiver.takes(message):
             super().append(message, delivery_tag)
             return
-        verdict, token = receiver.receive(message, delivery_tag)
+        verdict, token = entered(lambda: receiver.receive(message, delivery_tag))
         if verdict not in REFUSED:
             self.keep(message, delivery_tag, token)
 
@@ -225,16 +230,39 @@ class BalancedQoS(kombu_redis.QoS):  # type: ignore[misc]
                 # kombu's word for a channel that was closed; as such it would end the worker.
                 raise ConnectionError(f"delivery {delivery_tag}: its channel is closed") from error
             return
-        Receiver.current.line.run("ack", *arguments)
-        self.drop(delivery_tag)
+        line = Receiver.current.line
+        self._surely(delivery_tag, lambda: line.run("ack", *arguments))
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         receipt, receiver = self.receipts.get(delivery_tag), Receiver.current
         if receipt is None or receiver is None:
             super().reject(delivery_tag, requeue)
             return
-        receiver.give_up(self.channel, delivery_tag, receipt, requeue=requeue, front=receipt.front)
-        self.drop(delivery_tag)
+        self._surely(delivery_tag, lambda: receiver.give_up(
+            self.channel, delivery_tag, receipt, requeue=requeue, front=receipt.front))
+
+    def _surely(self, tag: str, end: Callable[[], Any]) -> None:
+        """End a claimed delivery; where Redis refuses that for now, again until it does not: nobody else
+        would, and the delivery would take up a place of this worker for good."""
+        try:
+            end()
+        except ResponseError as error:
+            pulse = Pulse.current
+            if pulse is None or not refused_for_now(error):
+                raise
+            logger.warning("delivery %s ends as soon as Redis lets it: %s", tag, error)
+            pulse.again(lambda: self._surely(tag, end) if tag in self.receipts else None)
+            return
+        self.drop(tag)
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """As in kombu; where Redis refuses it for now the next look does it."""
+        try:
+            super().restore_visible(*args, **kwargs)
+        except ResponseError as error:
+            if not refused_for_now(error):
+                raise
+            logger.debug("no look at what was held too long: %s", error)
 
     def restore_unacked(self, client: Any = None) -> None:
         """Put back what waits, as the connection closes; what runs goes on and is acknowledged later.
@@ -261,6 +289,18 @@ class BalancedQoS(kombu_redis.QoS):  # type: ignore[misc]
                 self.restore_by_tag(tag, client=one)
         elif tag not in running:
             receiver.give_up(self.channel, tag, receipt, requeue=True, front=True)
+
+
+def entered(enter: Callable[[], T]) -> T:
+    """What `enter` returns, once Redis does not refuse it for now: what BRPOP has popped is nowhere else."""
+    while True:
+        try:
+            return enter()
+        except ResponseError as error:
+            if not refused_for_now(error) or worker_state.should_terminate not in (None, False):
+                raise
+            logger.warning("a message that was taken is entered as soon as Redis lets it: %s", error)
+            time.sleep(AGAIN_S)
 
 
 def generation_of(headers: Mapping[str, Any]) -> str:

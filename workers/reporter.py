@@ -15,11 +15,13 @@ from typing import Any, Final
 from celery import bootsteps
 from celery.utils.log import get_logger
 from celery.worker import state as worker_state
+from redis.exceptions import ResponseError
 
 from balancer import wiring
 from balancer.adapters import redis_beats
 from balancer.adapters.documents import description_document
 from balancer.adapters.redis_connection import connect
+from balancer.adapters.redis_errors import refused_for_now
 from balancer.errors import StoreError
 from balancer.model import Hardware
 from balancer.routing import is_lane
@@ -191,8 +193,13 @@ def serve_lanes(consumer: Any, lanes: list[str]) -> None:
     """Consume from exactly these lanes, beside the queues that are no lanes. On the event loop."""
     if consumer.task_consumer is None or is_closed(consumer.task_consumer.channel):
         return
-    for queue in lanes:
-        serve(consumer, queue)
+    try:
+        for queue in lanes:
+            serve(consumer, queue)
+    except ResponseError as error:
+        if not refused_for_now(error):
+            raise
+        logger.warning("lanes that are new are served with a later report: Redis refuses it: %s", error)
     wanted = set(lanes)
     for queue in [q.name for q in consumer.task_consumer.queues if is_lane(q.name) and q.name not in wanted]:
         consumer.cancel_task_queue(queue)

@@ -19,9 +19,12 @@ from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.utils.serialization import ensure_serializable, get_pickleable_exception
 from kombu.utils.encoding import bytes_to_str
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
 
 from balancer.adapters.redis_connection import follow_master, load_script
+from balancer.adapters.redis_errors import PatientRetry
+
+#: As redis-py counts tries.
+FOR_EVER: Final = -1
 
 #: Longest failure that is kept (bytes).
 FAILURE_LIMIT: Final = 65_536
@@ -35,8 +38,7 @@ CLAIM_S: Final = 15
 TAKES: Final = "if redis.call('SET', ckey, claim_token, 'NX', 'EX', claim_expires) then"
 TAKES_AGAIN: Final = TAKES.replace("if ", "if redis.call('GET', ckey) == claim_token or ", 1)
 
-#: Tries of a command while Redis is away, and the longest pause between them (s): about two minutes.
-RETRIES: Final = 130
+#: Longest pause between two tries of a command while Redis is away or full (s).
 PAUSE_S: Final = 1.0
 
 
@@ -89,9 +91,10 @@ def careful(backend: Any) -> Any:
 
 
 def wait_for_redis(pool: Any) -> None:
-    """Have the connections of a pool try again while Redis is away, each command by itself."""
+    """Have the connections of a pool try again while Redis is away or full, each command by itself, for as
+    long as it takes: a chord that was not told of its member would never end."""
     follow_master(pool)
-    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=PAUSE_S), RETRIES)
+    retry = PatientRetry(ExponentialWithJitterBackoff(base=0.05, cap=PAUSE_S), FOR_EVER)
     pool.connection_kwargs["retry"] = retry
     for connection in list(getattr(pool, "_available_connections", ())):
         connection.retry = retry

@@ -23,6 +23,7 @@ from celery.utils.log import get_task_logger
 from kombu import serialization
 from redis.exceptions import RedisError, ResponseError
 
+from balancer.adapters.redis_errors import passes
 from balancer.adapters.redis_fence import Claim, Delivery, Fence
 from balancer.model import Duplicate, Refused, RunFinished, RunStarted
 from workers import identity, leaving
@@ -40,9 +41,6 @@ PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 #: Tries of a script to which Redis gives an answer that is an error.
 TRIES: Final = 3
-
-#: Words of errors that pass: a server that starts, is full, cannot write or is a replica.
-PASSING: Final = ("LOADING", "OOM", "MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS", "BUSY")
 
 
 @dataclass(slots=True)
@@ -73,6 +71,8 @@ class Run:
     shares: Shares = field(default_factory=Shares)
     #: Once its result is stored, the fence is told so; where the ack does that soon enough, it is not.
     settles: bool = False
+    #: Its end is committed: what Celery publishes now (the next link, callbacks) nobody else will publish.
+    committed: bool = False
 
     @property
     def task_id(self) -> str:
@@ -145,6 +145,7 @@ class Run:
         ):
             raise leaving.RefusedDelivery("stale", self.backs_another())
         if end == "fin":
+            self.committed = True
             await_dispatch(self.request, self.token)
 
     def backs_another(self) -> bool:
@@ -185,7 +186,7 @@ def patiently(attempt: Callable[[], T], *, also: tuple[type[Exception], ...] = (
         try:
             return attempt()
         except away as error:
-            if isinstance(error, ResponseError) and not any(word in str(error) for word in PASSING):
+            if isinstance(error, ResponseError) and not passes(error):
                 errors += 1
                 if errors >= TRIES:
                     raise
@@ -248,6 +249,7 @@ def claim_of(run: Run) -> Claim:
 def answer(run: Run, kept: bytes) -> Any:
     """The value that an earlier run of this delivery returned and committed. Raises what it raised."""
     logger.info("task %s had committed before its worker died: its kept result is used", run.task_id)
+    run.committed = True
     await_dispatch(run.request, run.token)
     return kept_value(kept)
 

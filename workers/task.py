@@ -13,7 +13,7 @@ from functools import cache
 from numbers import Real
 from typing import Any, ClassVar
 
-from celery import Celery, Task, states
+from celery import Celery, Task, current_task, states
 from celery.app.task import get_actual_ignore_result
 from celery.exceptions import OperationalError, Reject, SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
@@ -210,7 +210,13 @@ class BalancedMixin:
         if said:
             headers = dict(options.get("headers") or {})
             options["headers"] = {**headers, "balancer": {**(headers.get("balancer") or {}), **said}}
-        return super().apply_async(args, kwargs, **options)  # type: ignore[misc]
+
+        def publish() -> Any:
+            return super(BalancedMixin, self).apply_async(args, kwargs, **options)  # type: ignore[misc]
+
+        # What follows a task that has committed its end is published by this run or by nobody.
+        run = getattr(getattr(current_task, "request", None), "balancer_run", None)
+        return patiently(publish, also=(OperationalError,)) if run and run.committed else publish()
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """As `Task.retry`, but only while this run still owns the task."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from balancer.adapters.redis_connection import Connection
@@ -64,6 +64,10 @@ class Line:
         try:
             socket.send_packed_command([packed(words)], check_health=False)
             answer = socket.read_response()
+        except ReadOnlyError:
+            # No master any more: another connection may lead to the new one.
+            self._drop(socket)
+            raise
         except ResponseError:
             self._idle.append(socket)
             raise

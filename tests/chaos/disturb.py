@@ -27,6 +27,7 @@ WEIGHTS: Final = {
     "kill_beat": 5,
     "freeze_worker": 14,
     "freeze_redis": 4,
+    "refuse_writes": 5,
     "freeze_beat": 2,
     "cut_all": 6,
     "part": 7,
@@ -194,6 +195,20 @@ class Disturber:
 
     def _thaw_redis(self) -> None:
         self.server.thaw()
+        self._redis_is_back()
+
+    def _refuse_writes(self) -> bool:
+        """Redis is full, or lacks its replicas, for less or for longer than a lease."""
+        if self.redis_down:
+            return False
+        option, refusing = self.random.choice([("maxmemory", 1), ("min-replicas-to-write", 1)])
+        self.redis_down = True
+        self.crew.client.config_set(option, refusing)
+        self._later(self.random.uniform(0.3, 1.5 * HEARTBEAT_TTL_S), lambda: self._take_writes(option))
+        return True
+
+    def _take_writes(self, option: str) -> None:
+        self.crew.client.config_set(option, 0)
         self._redis_is_back()
 
     def _redis_is_back(self) -> None:

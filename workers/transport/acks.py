@@ -7,16 +7,25 @@ one. Pool threads put acks in; the event loop takes them out.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
+from celery.utils.log import get_logger
+
+from balancer.adapters.redis_errors import refused_for_now
 from workers.transport.fleet import Fleet
+
+logger = get_logger(__name__)
 
 #: Acks in one script.
 BATCH: Final = 100
+
+#: Pause (s) after Redis has refused them.
+PAUSE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,8 @@ class Outbox:
     def __init__(self) -> None:
         self._waiting: deque[Ack] = deque()
         self._tags: set[str] = set()
+        #: They were refused: until then (steady clock, s) they are sent with a pop or not at all.
+        self._rest_until = 0.0
 
     def put(self, ack: Ack) -> None:
         """From any thread."""
@@ -49,6 +60,10 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
+
+    def due(self) -> bool:
+        """Whether acks are to be sent now."""
+        return bool(self._waiting) and time.monotonic() >= self._rest_until
 
     def tags(self) -> set[str]:
         """Deliveries that have ended here, whatever Redis knows of it yet."""
@@ -72,13 +87,17 @@ class Outbox:
         self._waiting.extendleft(reversed(list(acks)))
 
     def flush(self, fleet: Fleet) -> None:
-        """Send what waits, now. Raises what Redis raises, and forgets nothing."""
+        """Send what waits, now, and forget nothing. Raises what Redis raises, unless it refuses for now."""
         while acks := self.take():
             try:
                 fleet.connection.script("pop")(*flush_arguments(fleet, acks))
-            except BaseException:
+            except BaseException as error:
                 self.lost(acks)
-                raise
+                if not refused_for_now(error):
+                    raise
+                logger.warning("Redis refuses acks for now, they are sent again: %s", error)
+                self._rest_until = time.monotonic() + PAUSE_S
+                return
             self.arrived(acks)
 
 

@@ -23,6 +23,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 
 from balancer.adapters.redis_connection import load_script
+from balancer.adapters.redis_errors import refusal_as_loss
 from balancer.adapters.redis_keys import Keys
 from balancer.adapters.scripts import script_text
 from balancer.errors import TransportError
@@ -141,11 +142,12 @@ class Atomic:
             batch.add("eval", script_text("ring")[0], 1, keys.prefix + place, keys.ours(""), keys.sep)
             return
         expires = self._expires.get(queue)
-        load_script(redis.Redis(connection_pool=self.pool), "put")(
-            [keys.prefix + place],
-            [keys.ours(""), keys.sep, dumps(message), "" if expires is None else expires,
-             *(() if expires is None else keys.queue_lists(queue))],
-        )
+        put, lists = load_script(redis.Redis(connection_pool=self.pool), "put"), keys.queue_lists(queue)
+        arguments = [keys.ours(""), keys.sep, dumps(message), "" if expires is None else expires,
+                     *(() if expires is None else lists)]  # fmt: skip
+        # kombu tries again what it knows to be a lost connection.
+        with refusal_as_loss():
+            put([keys.prefix + place], arguments)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         self.popping.start()
@@ -190,8 +192,8 @@ class Atomic:
         return pulse is not None
 
     def flush_acks(self) -> None:
-        """Send the acks that wait, now. Raises what Redis raises, and forgets none."""
-        if self.outbox:
+        """Send the acks that wait, now. What Redis refuses for now waits; raises what it raises otherwise."""
+        if self.outbox.due():
             self.outbox.flush(self.fleet)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from celery.utils.log import get_logger
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
+from balancer.adapters.redis_errors import refused_for_now
 from balancer.adapters.redis_fence import RUNNING_TTL_S
 from balancer.adapters.scripts import script_text
 from workers import lease
@@ -90,11 +91,14 @@ class Popping:
         channel = self.channel
         if time.monotonic() < self.rest_until:
             return
-        if self.lost and give_back_orphans(channel):
-            self.lost = False
-        queues = tuple(channel._queue_cycle.consume(len(channel.active_queues)))
+        try:
+            queues = self._ready()
+        except ResponseError as error:
+            if not refused_for_now(error):
+                raise
+            self._rest(error)
+            return
         if not queues:
-            self.leave()
             self.rest_until = time.monotonic() + REFUSED_S
             return
         # Where the order rests on an earlier look, nothing found proves nothing: no wait yet.
@@ -106,6 +110,20 @@ class Popping:
             kind="pop", queues=queues, group=group, acks=acks, arguments=arguments, lapses=lease.lapses()
         )
         self._send("EVALSHA", script_text("pop")[1], *arguments)
+
+    def _ready(self) -> tuple[str, ...]:
+        """The queues to ask; before that, what was lost sight of goes back. Raises what Redis raises."""
+        channel = self.channel
+        if self.lost and give_back_orphans(channel):
+            self.lost = False
+        queues = tuple(channel._queue_cycle.consume(len(channel.active_queues)))
+        if not queues:
+            self.leave()
+        return queues
+
+    def _rest(self, error: ResponseError) -> None:
+        logger.warning("Redis refuses the pop and is asked again: %s", error)
+        self.rest_until = time.monotonic() + PAUSE_S
 
     def read(self) -> tuple[Sent | None, list[Any]]:
         """The answer that is there: to which pop, and the messages as `pop.lua` tells them.
@@ -125,9 +143,8 @@ class Popping:
             connection.disconnect()
             raise RedisConnectionError(f"this Redis is no master any more: {error}") from error
         except ResponseError as error:
-            logger.warning("Redis refuses the pop and is asked again: %s", error)
             self.forget()
-            self.rest_until = time.monotonic() + PAUSE_S
+            self._rest(error)
             return sent, []
         except channel.connection_errors:
             connection.disconnect()
@@ -177,7 +194,7 @@ class Popping:
     def close(self) -> None:
         """End what is under way: a wait is cut off, and what a pop brings goes back to its queue."""
         channel = self.channel
-        with suppress(*channel.connection_errors):
+        with suppress(*channel.connection_errors, ResponseError):
             # One that does not answer by now (the server hangs, the socket is dead) is looked for later.
             if self.sent is not None and self.sent.kind == "pop" and channel._in_poll.can_read(ANSWER_S):
                 with suppress(Empty):
