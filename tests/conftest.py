@@ -6,10 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import settings
 
 from balancer.adapters.embedded_redis import EmbeddedRedis
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_keys import Keys
+
+# No test asserts a time: on a busy machine an example takes as long as it takes.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -69,10 +69,9 @@ class Run:
     token: str = ""
     began: float = field(default_factory=time.monotonic)
     shares: Shares = field(default_factory=Shares)
-    #: Once its result is stored, the fence is told so; where the ack does that soon enough, it is not.
-    settles: bool = False
-    #: Its end is committed: what Celery publishes now (the next link, callbacks) nobody else will publish.
-    committed: bool = False
+    #: What was committed of its end: something ("committed"), and the fence is told once the result is stored
+    #: ("settles"), which the ack may do soon enough. What Celery publishes from then on nobody else will.
+    end: Literal["", "committed", "settles"] = ""
 
     @property
     def task_id(self) -> str:
@@ -128,8 +127,8 @@ class Run:
     ) -> None:
         """Commit this run's end. Raises `RefusedDelivery` when another run owns the task."""
         # An ack settles, too; but should the worker die before it, only a kept value can be told again.
-        self.settles = end == "fin" and not (kept and self.header.claim)
-        if self.settles and not SETTLING.connected:
+        settles = end == "fin" and not (kept and self.header.claim)
+        if settles and not SETTLING.connected:
             signals.task_postrun.connect(settle, weak=False, dispatch_uid="balancer-settle")
             SETTLING.connected = True
         if not patiently(
@@ -145,7 +144,7 @@ class Run:
         ):
             raise leaving.RefusedDelivery("stale", self.backs_another())
         if end == "fin":
-            self.committed = True
+            self.end = "settles" if settles else "committed"
             await_dispatch(self.request, self.token)
 
     def backs_another(self) -> bool:
@@ -249,7 +248,7 @@ def claim_of(run: Run) -> Claim:
 def answer(run: Run, kept: bytes) -> Any:
     """The value that an earlier run of this delivery returned and committed. Raises what it raised."""
     logger.info("task %s had committed before its worker died: its kept result is used", run.task_id)
-    run.committed = True
+    run.end = "committed"
     await_dispatch(run.request, run.token)
     return kept_value(kept)
 
@@ -364,7 +363,7 @@ def settle(sender: Any = None, state: str | None = None, **_: Any) -> None:
     (the signal is sent in a `finally`) is the backend's, which could not store the result.
     """
     run = getattr(getattr(sender, "request", None), "balancer_run", None)
-    if run is None or not run.token or not run.settles or state not in (states.SUCCESS, states.FAILURE):
+    if run is None or not run.token or run.end != "settles" or state not in (states.SUCCESS, states.FAILURE):
         return
     if sys.exc_info()[0] is None:
         patiently(lambda: run.fence.settle(run.task_id, run.token))

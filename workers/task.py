@@ -216,7 +216,7 @@ class BalancedMixin:
 
         # What follows a task that has committed its end is published by this run or by nobody.
         run = getattr(getattr(current_task, "request", None), "balancer_run", None)
-        return patiently(publish, also=(OperationalError,)) if run and run.committed else publish()
+        return patiently(publish, also=(OperationalError,)) if run and run.end else publish()
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """As `Task.retry`, but only while this run still owns the task."""
