@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ class Receiver:
         self.holding: dict[str, str] = {}
         self._nonces = (f"{first}.{number:x}" for first in [secrets.token_hex(6)] for number in count())
         self._who = (instance, settings.heartbeat_ttl, worker)
+        #: The thread in which the worker takes messages (`threading.get_ident`).
+        self.thread = threading.get_ident()
 
     @property
     def instance(self) -> str:

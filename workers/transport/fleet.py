@@ -7,6 +7,7 @@ on our scheme gets the defaults, takes messages as anybody, and claims nothing.
 from __future__ import annotations
 
 import hashlib
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,12 @@ DEFAULTS: Final[Mapping[str, Any]] = {"namespace": "balancer", "heartbeat_ttl": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """One process's place in a fleet. `instance` is "" where it is no worker's main one: then nothing that
-    it takes is claimed, and nobody watches over what it holds."""
+    """A channel's place in a fleet. `instance` is "" where it was not made in the thread in which a worker
+    takes messages: then nothing that it takes is claimed, and nobody watches over what it holds.
+
+    Other threads of a worker may wait for answers on our scheme (an `inspect`, say). Were one to look for
+    what the worker has lost sight of, what the worker takes in that moment would go back while it runs.
+    """
 
     connection: Connection
     instance: str
@@ -40,7 +45,8 @@ class Fleet:
         """As this channel's connection was told."""
         told = {**DEFAULTS, **(getattr(channel, OPTION, None) or {})}
         receiver = Receiver.current if identity.in_main_process() else None
-        instance = receiver.instance if receiver is not None else ""
+        ours = receiver is not None and receiver.thread == threading.get_ident()
+        instance = receiver.instance if receiver is not None and ours else ""
         return cls(
             connection=Connection.of_channel(channel, told["namespace"]),
             instance=instance,
