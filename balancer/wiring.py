@@ -76,7 +76,9 @@ def strategy_of(settings: Settings) -> Strategy:
     idle = [a for a in ("orders", "suggest", "adjust") if not callable(getattr(made, a, len))]
     if idle:
         raise SettingError(f"{where}: {', '.join(idle)} cannot be called")
-    return made  # type: ignore[no-any-return]
+    from balancer.decide.strategies.own import Own
+
+    return Own(made, where)
 
 
 def identity() -> str:

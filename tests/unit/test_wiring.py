@@ -64,7 +64,7 @@ def test_strategies_by_name(name: str) -> None:
 
 def test_a_strategy_by_import_path() -> None:
     found = wiring.strategy_of(wiring.settings_of(an_app(balancer_strategy="tests.unit.rig:Scripted")))
-    assert isinstance(found, Scripted)
+    assert (found.name, getattr(found, "eager", True)) == ("scripted", False)
 
 
 def test_a_strategy_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +86,25 @@ class Stiff(Scripted):
     """A strategy whose rule for the thresholds is no rule."""
 
     adjust = 3
+
+
+class Mute(Scripted):
+    """A strategy that answers nothing."""
+
+    def orders(self, situation: Any) -> Any:
+        return None
+
+    def suggest(self, situation: Any) -> Any:
+        return []
+
+
+@pytest.mark.parametrize(("asked", "says"), [("orders", "Mute': orders() returned None; it returns Orders"),
+                                             ("suggest", "Mute': suggest() returned []; it returns Sugg")])
+def test_a_strategy_that_answers_what_is_none_is_named(asked: str, says: str) -> None:
+    found = wiring.strategy_of(wiring.settings_of(an_app(balancer_strategy=f"{__name__}:Mute")))
+    with pytest.raises(SettingError) as refused:
+        getattr(found, asked)(None)
+    assert says in str(refused.value)
 
 
 @pytest.mark.parametrize(("path", "says"), [
