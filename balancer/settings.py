@@ -145,6 +145,9 @@ class Settings:
     db_path: str = option("./benchmark_db.duckdb", "The ledger's DuckDB file; empty: no ledger")
     ledger_backlog: int = option(
         100_000, "Rows kept in memory while the ledger cannot be written", low=0, high=10**8)
+    ledger_days: float = option(
+        30.0, "Days after which rows of the ledger are deleted, all but the one a tick; 0 keeps all",
+        low=0, high=36500, unit="days")
     hardware: str = option("auto", "What a worker runs on when --hardware is not given")
     tasks: Mapping[str, Any] = option(
         {}, "What tasks need, by task name, for tasks whose code one cannot touch")

@@ -124,7 +124,7 @@ def ports_over(app: Celery, connection: Connection, settings: Settings) -> Ports
         store=RedisFleetStore(connection, heartbeat_ttl_s=settings.heartbeat_ttl),
         handover=RedisHandOver(connection, command("balancer_relinquish"), command("balancer_preempt")),
         lease=RedisLease(connection, holder=identity(), ttl_s=lease_ttl_s(settings)),
-        ledger=DuckDBLedger(settings.db_path, settings.ledger_backlog),
+        ledger=DuckDBLedger(settings.db_path, settings.ledger_backlog, days=settings.ledger_days),
         clock=SystemClock(),
         recovery=FleetRecovery(app, connection, settings),
     )

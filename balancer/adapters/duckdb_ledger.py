@@ -19,6 +19,7 @@ import duckdb
 
 from balancer.adapters.ledger_columns import fit, fit_batch, tables
 from balancer.adapters.ledger_file import write
+from balancer.adapters.ledger_retention import Retention
 from balancer.adapters.ledger_waiting import Waiting
 from balancer.errors import LedgerError
 from balancer.model.batch import Batch
@@ -36,14 +37,17 @@ _T = TypeVar("_T")
 class DuckDBLedger:
     """`balancer.ports.Ledger` over the file `path`; with an empty path there is no ledger.
 
-    At most `backlog` rows wait in memory while the file cannot be written; then the oldest go.
+    At most `backlog` rows wait in memory while the file cannot be written; then the oldest go. Rows older
+    than `days` are deleted from the file now and then; 0 keeps all (`ledger_retention`).
     A file that is surely corrupt is renamed to `<path>.corrupt-<time>`, never removed.
     """
 
-    def __init__(self, path: str, backlog: int = 100_000, log: logging.Logger | None = None) -> None:
+    def __init__(self, path: str, backlog: int = 100_000, log: logging.Logger | None = None, *,
+                 days: float = 0.0) -> None:
         self._path = path
         self._backlog = backlog
         self._log = log or logging.getLogger(__name__)
+        self._retention = Retention(days, self._log)
         self._waiting = Waiting()
         self._trouble = ""
         self._dropped = 0
@@ -137,7 +141,7 @@ class DuckDBLedger:
             _retry(self._write)
 
     def _write(self) -> None:
-        write(self._path, self._waiting.by_table(), self._log)
+        write(self._path, self._waiting.by_table(), self._retention, self._log)
 
     def _suffer(self, error: Exception) -> None:
         """Keep what fits in memory, and say so where it is news."""

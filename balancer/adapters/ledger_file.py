@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import duckdb
 import numpy as np
 
 from balancer.adapters.ledger_columns import SCHEMA_VERSION, Columns, Table, sql
+from balancer.adapters.ledger_retention import Retention
 from balancer.errors import LedgerError
 
 #: Files are written so that DuckDB 1.4 and later read them.
@@ -28,11 +29,13 @@ SETTINGS: Final[Mapping[str, str | int | float | list[str]]] = {
     "threads": 1, "checkpoint_threshold": "1KB", "storage_compatibility_version": STORAGE_VERSION}
 
 
-def write(path: str, rows: Iterable[tuple[Table, Columns]], log: logging.Logger) -> None:
+def write(path: str, rows: Sequence[tuple[Table, Columns]], retention: Retention,
+          log: logging.Logger) -> None:
     """All rows or none into the file, which is nobody's before and after, so that readers get their turn.
 
-    What fails after the commit is only logged. DuckDB itself is not kept either, which would spare 10 ms or
-    so: a fork of its process would crash when it ends.
+    Then the rows go that are too old, in a transaction of their own. What fails after the commit is only
+    logged. DuckDB itself is not kept either, which would spare 10 ms or so: a fork of its process would crash
+    when it ends.
     """
     connection = duckdb.connect(":memory:", config={**SETTINGS})
     try:
@@ -43,6 +46,7 @@ def write(path: str, rows: Iterable[tuple[Table, Columns]], log: logging.Logger)
         for table, columns in rows:
             _append(connection, table, columns)
         connection.commit()
+        retention.apply(connection, rows)
     finally:
         try:
             connection.close()

@@ -54,12 +54,14 @@ class Window:
     """The time from `since` to `until` (epoch seconds) that the ledger has something of.
 
     `tick_s` is the usual time between two ticks; no bucket is much narrower (ticks that come a
-    little late shall not double the width).
+    little late shall not double the width). `detailed` is when rows of anything but ticks begin, which
+    go after `balancer_ledger_days`; `None` where there are none.
     """
 
     since: float
     until: float
     tick_s: float = 0.0
+    detailed: float | None = None
 
     @property
     def span_s(self) -> float:
@@ -86,7 +88,7 @@ def window(ask: Ask, *, days: float | None = None, now: float) -> Window | None:
             f"the ledger has nothing of the last {days:g} days; "
             f"its last entry is {ago:.1f} days old (see --days)"
         )
-    return Window(since=since, until=row["last"], tick_s=row["tick_s"] or 0.0)
+    return Window(since=since, until=row["last"], tick_s=row["tick_s"] or 0.0, detailed=row["detailed"])
 
 
 @cache

@@ -40,6 +40,7 @@ def summarise(ask: Ask, span: Window) -> Summary:
     forecasts = answer(ask, "summary_forecasts", span)
     sentences = [
         _covers(span, ticks),
+        *_cut(span),
         *_load(ticks),
         *_emulation(classes),
         _runs(classes),
@@ -66,6 +67,14 @@ def _covers(span: Window, ticks: dict[str, Any]) -> str:
         f"From {utc(span.since)} to {utc(span.until)} ({seconds(span.span_s)}): "
         f"{count(ticks['ticks'], 'whole tick')}{strategy}.{dry}"
     )
+
+
+def _cut(span: Window) -> list[str]:
+    """From when on there is more than ticks, where that is not the whole span."""
+    if span.detailed is None or span.detailed <= span.since + 2 * span.tick_s:
+        return []
+    return [f"Before {utc(span.detailed)} there are ticks alone: what is told of workers, runs, moves and "
+            "decisions is kept for balancer_ledger_days."]
 
 
 def _load(ticks: dict[str, Any]) -> list[str]:

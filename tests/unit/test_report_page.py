@@ -106,6 +106,19 @@ def test_a_ledger_with_a_single_tick_is_said_without_numbers_it_does_not_have(tm
     assert "Nothing has been decided yet." in page
 
 
+def test_the_summary_says_from_when_on_there_is_more_than_ticks(tmp_path: Path) -> None:
+    path, hour = tmp_path / "ledger.duckdb", 3600.0
+    ticks = [{"timestamp": START + number * hour, "system_load": 0.5} for number in range(10)]
+    rows = {"load_balancer_metrics": ticks, "runs": [{"task_id": "t", "ended_at": START + 4.5 * hour}]}
+    assert DuckDBLedger(str(path)).record(rows)
+    ask = asking(path)
+    says = "Before 2026-01-01 16:30:00 UTC there are ticks alone"
+    assert says in "\n".join(summarise(ask, whole(ask)).sentences)
+    recent = window(ask, days=5 / 24, now=START + 9 * hour)
+    assert recent is not None
+    assert "ticks alone" not in "\n".join(summarise(ask, recent).sentences)
+
+
 def test_an_empty_ledger_is_a_page_that_says_so(tmp_path: Path) -> None:
     path = tmp_path / "ledger.duckdb"
     assert DuckDBLedger(str(path)).record({"forecasts": [{"subject": "system", "value": 0.5}]})

@@ -79,6 +79,7 @@ def test_precedence(conf: dict[str, Any], environ: dict[str, str], command_line:
      "must be at least 0.05 above balancer_utilization_threshold_low"),
     ({"heartbeat_interval": 10, "heartbeat_ttl": 10}, "at least twice balancer_heartbeat_interval"),
     ({"price_interval": 60, "check_interval": 90}, "balancer_order_ttl = 30 s ends before"),
+    ({"ledger_days": -1}, "balancer_ledger_days = -1: must be a number from 0 to 36500"),
     ({"visibility_timeout": 1}, "at least three times balancer_heartbeat_interval"),
 ])
 def test_a_bad_value_is_refused_by_name_value_and_way_out(values: dict[str, Any], says: str) -> None:
