@@ -100,6 +100,7 @@ def columns(fleet: Fleet, estimates: Estimates) -> Columns:
     )
 
 
+@kept
 def profiles_of(fleet: Fleet) -> tuple[TaskProfile, ...]:
     """The profile of each lane."""
     return tuple([lane.profile for lane in fleet.lanes])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from balancer.decide.columns import Columns, Floats, Runs, columns, profiles_of
+from balancer.decide.columns import Columns, Floats, Places, Runs, columns, profiles_of
 from balancer.decide.estimate import Estimates, seconds
 from balancer.decide.kept import kept
 from balancer.decide.pairs import Pairs, pairs_of, seconds_by_class
@@ -63,6 +63,19 @@ def expected_by(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates,
     sized = np.where((runs.size > 0) & np.isfinite(runs.size), runs.size, 1.0)
     with np.errstate(all="ignore"):
         return one, rate * sized / (seen.speed[runs.worker] * of_runs(seen, estimates, fleet))
+
+
+def expected_at(rows: Places, seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates,
+                settings: Settings, kinds: Mapping[str, HardwareProfile]) -> Floats:
+    """`expected` of the runs at `rows` alone, whose lanes and sizes are known."""
+    hardware = tuple(each[0] for each in seen.kinds)
+    one = seconds_by_class(pairs, estimates, profiles_of(fleet), hardware, settings, kinds)
+    runs, worker = seen.runs, seen.runs.worker[rows]
+    factor = np.broadcast_to(of_runs(seen, estimates, fleet), runs.lane.shape)[rows]
+    rate = one[runs.lane[rows], seen.place[worker]]
+    with np.errstate(all="ignore"):
+        expected: Floats = rate * runs.size[rows] / (seen.speed[worker] * factor)
+    return expected
 
 
 def seen_of(situation: Situation) -> Columns:

@@ -75,21 +75,22 @@ def _guesses(forecasters: int, x: Floats, table: Floats, ahead_s: float) -> list
 
 def _into(found: Floats, x: Floats, y: Floats, ahead_s: float) -> None:
     """Write the guesses about some subjects into `found` (forecasters, value or half, n)."""
-    steps, there = _steps(x, ahead_s), np.isfinite(y)
-    if there.all():
-        _whole(found, x, y, ahead_s, steps)
+    steps = _steps(x, ahead_s)
+    _whole(found, x, y, ahead_s, steps)
+    holed = np.flatnonzero(~np.isfinite(found[0, 0]))
+    if not holed.size:
         return
-    found[:] = np.nan
-    whole = there.all(axis=0)
-    holed = ~whole & there[-1] & (there.sum(axis=0) >= MIN_POINTS)
-    for rows, guessed in ((whole, _whole), (holed, _holed)):
-        some = np.empty((*found.shape[:2], int(rows.sum())))
-        guessed(some, x, y[:, rows], ahead_s, steps)
-        found[:, :, rows] = some
+    found[:, :, holed] = np.nan
+    there = np.isfinite(y[:, holed])
+    holed = holed[there[-1] & (there.sum(axis=0) >= MIN_POINTS)]
+    some = np.empty((*found.shape[:2], holed.size))
+    _holed(some, x, y[:, holed], ahead_s, steps)
+    found[:, :, holed] = some
 
 
 def _whole(found: Floats, x: Floats, y: Floats, ahead_s: float, steps: float) -> None:
-    """The guesses `found` about subjects that were always there, of as many forecasters as it has rows."""
+    """The guesses `found` about subjects that were always there, of as many forecasters as it has rows; NaN
+    about others."""
     n, newest = x.size, y[-1]
     z = y - newest  # a constant load then errs by nothing, not by rounding
     middle, trend = float(x.mean()), _damped(n)

@@ -90,8 +90,9 @@ def eagerness(seen: Columns, warming: Warming, settings: Settings) -> Floats:
     if not settings.enable_resource_efficiency or not warm.any():
         return np.ones(celsius.size)
     left = np.where(warm, np.maximum(LEAST, (HOT_CELSIUS - celsius) / WARMING_CELSIUS), 1.0)
-    coolest = np.zeros(len(seen.classes))
-    np.maximum.at(coolest, seen.place[seen.ok], left[seen.ok])
+    cool, hottest = seen.ok & ~warm, np.flatnonzero(seen.ok & warm)
+    coolest = np.bincount(seen.place[cool], minlength=len(seen.classes)).clip(max=1).astype(np.float64)
+    np.maximum.at(coolest, seen.place[hottest], left[hottest])
     coolest[coolest <= 0] = 1.0
     share: Floats = np.minimum(1.0, left / coolest[seen.place])
     return share

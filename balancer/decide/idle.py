@@ -140,7 +140,8 @@ class Wanted:
 
     def _found(self, device: int, speed: float, turned: tuple[int, ...]) -> Wants:
         taken = admits(self._order, self._offers, self._drain_s, speed) & (self._needs >= 0)
-        taken[list(turned)] ^= True
+        if turned:
+            taken[list(turned)] ^= True
         asked = np.zeros(len(self._unlike), dtype=np.bool_)
         asked[self._needs[taken]] = True
         fit = tuple([self._unlike[place] for place in (asked & self._fits[device]).nonzero()[0].tolist()])

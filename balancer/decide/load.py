@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from itertools import compress
 from typing import Final
 
@@ -89,8 +90,8 @@ def utilisations(fleet: Fleet) -> Utilisations:
     with np.errstate(all="ignore"):
         held = np.where(slots != 0, (np.maximum(numbers.busy, holdings.ran) + holdings.reserved) / slots,
                         np.nan)
-    values = np.vstack([numbers.readings.T[MEASURED], held])
-    greatest = np.fmax.reduce(values, axis=0)
+    values = [held, *(numbers.readings[:, column] for column in MEASURED)]
+    greatest = reduce(np.fmax, values)
     if np.isposinf(greatest).any():  # garbled
         greatest = np.where(np.isfinite(values), values, -1.0).max(axis=0)
     return Utilisations(roster.names, np.where(greatest >= 0, np.minimum(1.0, greatest), np.nan), roster)

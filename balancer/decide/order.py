@@ -89,7 +89,8 @@ def market(situation: Situation, known: Durations) -> Market:
     done = _done(cautious, taken, n_share, [each.free_in for each in slots])
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
     slack = slack_s(situation.settings, 0.0 if idle else float(n @ prices.value))
-    late = lateness(power_of(classes, situation.power, situation.profiles), cautious, taken, done, slack)
+    late = np.zeros_like(done) if slack <= 0 else lateness(
+        power_of(classes, situation.power, situation.profiles), cautious, taken, done, slack)
     return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, cautious=cautious, doubt=doubt,
                   taken=taken, prices=prices, first=first, best=cautious.min(axis=1, initial=np.inf),
                   soonest_s=done.min(axis=1, initial=np.inf),
@@ -236,7 +237,7 @@ def forsaken(state: Market, situation: Situation) -> frozenset[str]:
     workers look free and take nothing (struck out, hung), and the guard alone would starve the lane.
     """
     factor, rhythm = situation.settings.starvation_factor, situation.settings.price_interval
-    idle = [slots.free_in.size > 0 and not slots.free_in.any() for slots in state.slots]
+    idle = [slots.free_in.size > 0 and slots.free_in[-1] <= 0 for slots in state.slots]
     return frozenset(
         lane.queue for lane, first, soonest in zip(state.lanes, state.first, state.soonest_s, strict=True)
         if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(soonest) and idle[first]

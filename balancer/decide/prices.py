@@ -9,6 +9,7 @@ Called by `balancer.decide.order` at every pricing; pure.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,8 +112,7 @@ def _iterate(load: Array, able: NDArray[np.bool_], rest: Array,
     count = able.size - masked + classes
     steps = 0
     while steps < STEPS:
-        x, z, s, q, top = state
-        gap = float(np.vdot(x, z) - masked + s @ q)
+        gap, top = _gap(state, masked), state[-1]
         if gap <= GAP * max(top - gap, 1e-12):
             break
         following = _step(b, mask, state, gap / count, count)
@@ -179,7 +179,14 @@ def _step(b: Array, mask: Array, state: State, mu: float, count: int) -> State |
     primal = min(1.0, NEAR * min(_reach(x, dx), _reach(s, ds)))
     dual = min(1.0, NEAR * min(_reach(z, dz), _reach(q, dq)))
     following = (x + primal * dx, z + dual * dz, s + primal * ds, q + dual * dq, top + primal * dtop)
-    return following if all(np.isfinite(part).all() for part in following) else None
+    return following if math.isfinite(_gap(following) + following[-1]) else None
+
+
+def _gap(state: State, masked: int = 0) -> float:
+    """Σ x·z + Σ s·q, what is between the primal and the dual value, when so many are `masked`; not finite
+    where any number is not."""
+    x, z, s, q, _ = state
+    return float(np.vdot(x, z) - masked + s @ q)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +212,7 @@ class _Newton:
         classes = q.size
         system = np.ones((classes + 1, classes + 1))
         system[:classes, :classes] = -(g.T @ (g / total[:, None]))
-        np.einsum("hh->h", system)[:classes] += np.einsum("yh,yh->h", g, b) + slope
+        system.reshape(-1)[:-1:classes + 2] += np.einsum("yh,yh->h", g, b) + slope
         system[classes, classes] = 0.0
         try:
             inverse = np.linalg.inv(system)

@@ -15,7 +15,7 @@ import numpy as np
 
 from balancer.decide.class_speed import fitted
 from balancer.decide.columns import Columns, Floats, Places, Runs
-from balancer.decide.durations import expected_by, pairs_in, seen_of
+from balancer.decide.durations import expected_at, pairs_in, seen_of
 from balancer.decide.estimate import LONGEST_S, SHORTEST_S, Estimate, Estimates
 from balancer.decide.kept import kept
 from balancer.decide.later import Later
@@ -90,8 +90,8 @@ def _paces(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, sett
     young = np.flatnonzero((runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size))
     whole = np.full(0, np.nan)
     if young.size:
-        _, expected = expected_by(seen, pairs, fleet, estimates, settings, kinds)
-        whole = _told_or_outlasted(seen.runs, expected, known, fleet.at)[young]
+        expected = expected_at(young, seen, pairs, fleet, estimates, settings, kinds)
+        whole = _told_or_outlasted(runs, young, expected, known[young], fleet.at)
     telling = young[np.isfinite(whole)]
     rate = whole[np.isfinite(whole)] / runs.size[telling] * seen.speed[runs.worker[telling]]
     width = len(pairs.classes)
@@ -103,12 +103,14 @@ def _paces(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, sett
                  runs=tasks[some].astype(np.float64))
 
 
-def _told_or_outlasted(runs: Runs, expected: Floats, known: Floats, at: float) -> Floats:
-    """Seconds of each whole run (R,): at the pace between its start and its last checkpoint; without one, and
-    where nothing is known of the pair, from having outlasted what was guessed; NaN where neither tells."""
-    own, took = runs.done - runs.before, runs.checkpointed - runs.started
-    ran = at - runs.started
+def _told_or_outlasted(runs: Runs, rows: Places, expected: Floats, known: Floats, at: float) -> Floats:
+    """Seconds of each whole run at `rows`: at the pace between its start and its last checkpoint; without
+    one, and where nothing is known of the pair, from having outlasted what was guessed; NaN where neither
+    tells."""
+    started = runs.started[rows]
+    own, took = runs.done[rows] - runs.before[rows], runs.checkpointed[rows] - started
+    ran = at - started
     with np.errstate(all="ignore"):
         told = np.where((own >= LEAST_SHARE) & (took > 0), took / own, np.nan)
-        outlasted = runs.first & (known == 0) & (ran > expected)
+        outlasted = runs.first[rows] & (known == 0) & (ran > expected)
     return np.where(np.isnan(told) & outlasted, ran / HALF_DONE, told)
