@@ -22,7 +22,7 @@ from balancer.decide.durations import Durations, durations, per_lane
 from balancer.decide.energy import lateness, power_of, slack_s
 from balancer.decide.fairness import PATIENT, favours
 from balancer.decide.heat import eagerness
-from balancer.decide.occupancy import occupancy, usual
+from balancer.decide.occupancy import paid, usual
 from balancer.decide.prices import Prices, solve
 from balancer.decide.pull import LISTED_MOST
 from balancer.decide.rest import willingness
@@ -77,7 +77,7 @@ def market(situation: Situation, known: Durations) -> Market:
     committed = np.array([each.committed_s for each in slots])
     warm = np.array([situation.prices.get(name, math.nan) for name in classes])
     p[:, capacity <= 0] = np.inf
-    taken = occupancy(situation.fleet, known.seen)
+    taken = paid(situation.fleet, known.seen)
     idle = n.sum() == 0
     if idle:
         prices = solve(np.ones_like(n), p * taken, capacity, np.zeros_like(committed))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from balancer.decide.packing import sets_that_fit
 from balancer.simulate.bound import BoundJob, Capacity, Matrix, evenly, grouped, optimizer
 
 #: Shares are told apart to this precision; what a job needs is rounded down, so that the bound stays one.
@@ -37,24 +38,6 @@ def shared_bound(jobs: Sequence[BoundJob], capacity: Sequence[Capacity], slots: 
     times = sorted({job.release_s for job in jobs})
     return max(start + _least([job for job in jobs if job.release_s >= start], capacity, slots)
                for start in evenly(times, releases))
-
-
-def sets_that_fit(shares: Sequence[float], most: int) -> list[tuple[int, ...]]:
-    """Every way to fill one device: how many tasks of each share, ascending; those that are part of another
-    are left out."""
-    found: list[tuple[int, ...]] = []
-
-    def fill(place: int, left: float, count: int, chosen: tuple[int, ...]) -> None:
-        if place < 0:
-            if count == 0 or not shares or shares[0] > left + 1e-9:
-                found.append(chosen)
-            return
-        fitting = min(count, int((left + 1e-9) / shares[place]))
-        for number in range(fitting, -1, -1):
-            fill(place - 1, left - number * shares[place], count - number, (number, *chosen))
-
-    fill(len(shares) - 1, 1.0, most, ())
-    return found
 
 
 def grained(jobs: Sequence[BoundJob]) -> list[float]:

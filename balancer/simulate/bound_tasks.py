@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.decide.packing import sets_that_fit
 from balancer.simulate.bound import BoundJob, Capacity, Matrix, optimizer
-from balancer.simulate.bound_shared import grained, sets_that_fit
+from balancer.simulate.bound_shared import grained
 
 #: Where the intervals begin, as shares of the time in which tasks arrive: short ones at first, while few
 #: tasks are there. Any choice gives a bound; more intervals give a higher and dearer one.

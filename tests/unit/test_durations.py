@@ -16,7 +16,7 @@ from balancer.decide.columns import columns
 from balancer.decide.durations import durations, per_class, per_lane, seen_of
 from balancer.decide.estimate import DEFAULT_S, seconds, speed_of
 from balancer.decide.idle import idle_slots
-from balancer.decide.occupancy import KINDS_MOST, occupancy, usual
+from balancer.decide.occupancy import KINDS_MOST, LEAST_PAID, occupancy, paid, usual
 from balancer.decide.order import LISTED, orders
 from balancer.decide.pull import accepts, admitted
 from balancer.decide.rescue import running_moves
@@ -201,6 +201,41 @@ def test_a_task_that_needs_half_of_a_device_takes_half_of_its_slots() -> None:
         ("half", 8 * 10**9), ("most", 12 * 10**9), ("none", None), ("more", 99 * 10**9)))
     state = situation(Fleet(at=0.0, lanes=lanes, workers=(device,)))
     assert occupancy(state.fleet, seen_of(state))[:, 0].tolist() == [2.0, 3.0, 1.0, 4.0]
+
+
+def device_of(*, slots: int) -> Worker:
+    """A worker whose slots share 16 GB."""
+    plain = worker(V100, slots=slots)
+    return replace(plain, hardware=replace(plain.hardware, gpu_memory_bytes=16 * 10**9))
+
+
+#: What tasks ask of such a device, in GB, and how many of them wait.
+ASKED = {"small": (4, 0), "most": (10, 9), "more": (99, 1), "none": (0, 1)}
+
+
+def paid_for(asked: dict[str, tuple[int, int]], *workers: Worker) -> list[list[float]]:
+    lanes = tuple(lane(name, n, Needs(gpu_memory_bytes=gb * 10**9 or None))
+                  for name, (gb, n) in asked.items())
+    state = situation(Fleet(at=0.0, lanes=lanes, workers=workers))
+    table: list[list[float]] = paid(state.fleet, seen_of(state)).tolist()
+    return table
+
+
+def test_a_task_pays_for_the_place_that_it_keeps_from_others() -> None:
+    """Two of 10 GB do not fit beside each other, and hardly anything else is about."""
+    found = [row[0] for row in paid_for(ASKED, device_of(slots=4))]
+    assert found == pytest.approx([LEAST_PAID, 4.0, 4.0, 1.0])
+
+
+def test_it_pays_less_where_others_want_what_it_leaves() -> None:
+    found = [row[0] for row in paid_for({**ASKED, "small": (4, 90)}, device_of(slots=4))]
+    assert found == pytest.approx([1.0, 3.0, 4.0, 1.0])
+
+
+def test_a_worker_that_gives_all_of_its_device_to_one_task_has_one_price() -> None:
+    plain = worker("cuda-K80")
+    assert all(row == [1.0] for row in paid_for(ASKED, device_of(slots=1)))
+    assert [row[0] for row in paid_for(ASKED, plain, device_of(slots=4))] == [1.0] * 4
 
 
 def test_the_usual_tasks_are_what_waits_and_runs_and_one_of_each_lane() -> None:
