@@ -15,6 +15,7 @@ from balancer.adapters.redis_connection import connect
 from balancer.settings import from_sources
 from workers import identity
 from workers.receipts import Receiver
+from workers.transport.acks import Ack
 
 INSTANCE = f"h:{os.getpid()}:1"
 
@@ -34,14 +35,12 @@ def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     app.close()
 
 
-def taken(connection: Connection) -> str:
-    """Take a message as that worker does, forgotten as if Redis's answer had not been read yet; its tag."""
+def taken(connection: Connection) -> Any:
+    """A message that this worker has taken."""
     channel = connection.channel()
     queue = Queue("q", Exchange("", type="direct"), routing_key="q")
     Producer(channel).publish("work", exchange="", routing_key="q", declare=[queue])
-    message = channel.basic_get("q")
-    channel.qos._delivered.clear()
-    return str(message.delivery_tag)
+    return channel.basic_get("q")
 
 
 def ask(app: Celery) -> None:
@@ -63,8 +62,23 @@ def test_only_the_thread_that_takes_messages_gives_back_what_was_lost_sight_of(
 ) -> None:
     connection = connect(app)
     with app.connection_for_write() as broker:
-        tag = taken(broker)
+        message = taken(broker)
+        tag = message.delivery_tag
+        message.channel.qos._delivered.clear()  # as if Redis's answer had not been read yet
         assert connection.client.smembers(connection.keys.held(INSTANCE)) == {tag.encode()}
         run(ask, app)
         assert bool(connection.client.sismember(connection.keys.held(INSTANCE), tag)) == held
         assert bool(connection.client.hexists(connection.keys.unacked, tag)) == held
+
+
+def test_what_the_worker_has_still_to_acknowledge_is_not_sent_in_another_name(app: Celery) -> None:
+    connection = connect(app)
+    with app.connection_for_write() as broker:
+        message = taken(broker)
+        channel, tag = message.channel, message.delivery_tag
+        channel.outbox.put(Ack(tag=tag))
+        in_another_thread(ask, app)
+        assert channel.outbox.tags() == {tag}
+        channel.flush_acks()
+        assert channel.outbox.tags() == set()
+        assert not connection.client.exists(connection.keys.held(INSTANCE), connection.keys.unacked)

@@ -1,6 +1,6 @@
 """Acks on their way to Redis: they ride on the next pop, and are never forgotten.
 
-One outbox a process and broker, so that the acks of a connection that was lost go with the next
+One outbox a worker and broker, so that the acks of a connection that was lost go with the next
 one. Pool threads put acks in; the event loop takes them out.
 """
 
@@ -113,9 +113,11 @@ def flush_arguments(fleet: Fleet, acks: Iterable[Ack]) -> tuple[list[str], list[
     )
 
 
-_OUTBOXES: dict[tuple[int, str, str], Outbox] = {}
+_OUTBOXES: dict[tuple[int, str, str, str], Outbox] = {}
 
 
-def outbox_of(address: str, namespace: str) -> Outbox:
-    """The outbox of this process for the broker at `address`; a forked child has its own, empty one."""
-    return _OUTBOXES.setdefault((os.getpid(), address, namespace), Outbox())
+def outbox_of(address: str, fleet: Fleet) -> Outbox:
+    """The outbox of this process, or of the worker that it is, for the broker at `address`; a forked child
+    has its own, empty one. What a worker holds is not for channels to acknowledge that are no worker's."""
+    place = os.getpid(), address, fleet.base, fleet.instance
+    return _OUTBOXES.setdefault(place, Outbox())

@@ -99,7 +99,7 @@ class Atomic:
 
     @cached_property
     def outbox(self) -> Outbox:
-        return outbox_of(self.connection.client.as_uri(), self.fleet.base)
+        return outbox_of(self.connection.client.as_uri(), self.fleet)
 
     @cached_property
     def popping(self) -> Popping:
