@@ -24,12 +24,12 @@ AGED: Final[Mapping[str, str]] = {
 #: The table with a row for each whole tick, by which the ledger's time goes.
 _TICKS: Final = "load_balancer_metrics"
 
+_DAY_US: Final = 86_400_000_000
+
 #: Microseconds of the ledger's time between two deletions; and how much of it goes at most at a time, so that
 #: a long ledger whose days were cut does not hold a tick up.
 EVERY_US: Final = 3_600_000_000
-STEP_US: Final = 86_400_000_000
-
-_DAY_US: Final = 86_400_000_000
+STEP_US: Final = _DAY_US
 
 
 class Retention:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from balancer.decide.aptitude import Factors
-from balancer.decide.columns import Columns, Floats, Places
+from balancer.decide.columns import Columns, Floats, Places, profiles_of
 from balancer.decide.estimate import Estimates
 from balancer.decide.kept import kept
 from balancer.model import Fleet, TaskProfile
@@ -38,9 +38,9 @@ def specials(seen: Columns, estimates: Estimates, fleet: Fleet) -> Specials:
     """Those of this fleet."""
     if not estimates.special:
         return NONE
-    profiles = tuple([lane.profile for lane in fleet.lanes])
     queues = tuple([lane.queue for lane in fleet.lanes])
-    return _specials(estimates.special, estimates.worker_class, seen.runs.workers.roster, profiles, queues)
+    return _specials(estimates.special, estimates.worker_class, seen.runs.workers.roster, profiles_of(fleet),
+                     queues)
 
 
 @kept

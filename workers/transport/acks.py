@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 #: Acks in one script.
 BATCH: Final = 100
 
-#: Pause (s) after Redis has refused them.
+#: Pause (s) after an answer of Redis that is an error: it is full, loading, or cannot write.
 PAUSE_S: Final = 1.0
 
 
@@ -57,9 +57,6 @@ class Outbox:
         """From any thread."""
         self._tags.add(ack.tag)
         self._waiting.append(ack)
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
 
     def due(self) -> bool:
         """Whether acks are to be sent now."""

@@ -142,12 +142,13 @@ class Atomic:
             batch.add("eval", script_text("ring")[0], 1, keys.prefix + place, keys.ours(""), keys.sep)
             return
         expires = self._expires.get(queue)
-        put, lists = load_script(redis.Redis(connection_pool=self.pool), "put"), keys.queue_lists(queue)
-        arguments = [keys.ours(""), keys.sep, dumps(message), "" if expires is None else expires,
-                     *(() if expires is None else lists)]  # fmt: skip
         # kombu tries again what it knows to be a lost connection.
         with refusal_as_loss():
-            put([keys.prefix + place], arguments)
+            load_script(redis.Redis(connection_pool=self.pool), "put")(
+                [keys.prefix + place],
+                [keys.ours(""), keys.sep, dumps(message), "" if expires is None else expires,
+                 *(() if expires is None else keys.queue_lists(queue))],
+            )
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         self.popping.start()

@@ -26,7 +26,7 @@ from balancer.adapters.redis_errors import refused_for_now
 from balancer.adapters.redis_fence import RUNNING_TTL_S
 from balancer.adapters.scripts import script_text
 from workers import lease
-from workers.transport.acks import Ack
+from workers.transport.acks import PAUSE_S, Ack
 from workers.transport.fleet import Fleet, group_of
 from workers.transport.qos import give_back_orphans
 
@@ -47,9 +47,6 @@ REFUSED_S: Final = 0.1
 
 #: How long a channel that closes waits for the answer to its pop (s).
 ANSWER_S: Final = 2.0
-
-#: Pause (s) after an answer of Redis that is an error: it is full, loading, or cannot write.
-PAUSE_S: Final = 1.0
 
 
 def period_s(waiting: int, most_s: float = LATEST_S) -> float:

@@ -1,4 +1,4 @@
--- The ledger's tables, version 2. Every statement may run again on a ledger that has them.
+-- The ledger's tables, version 3. Every statement may run again on a ledger that has them.
 -- Times are UTC. Ratios are 0–1; other quantities end in their unit. Unknown is NULL, never 0.
 -- A table's COMMENT may name its key ("key: a, b"): a row with the same key replaces
 -- the one written before. Rows of the other tables are only ever added. After `balancer_ledger_days`
