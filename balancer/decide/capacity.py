@@ -37,13 +37,14 @@ SLOW: Final = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSlots:
-    """One class: `capacity` in slots of a typical worker, `committed_s` in their seconds, and `free_in`,
-    seconds until each slot of its workers that are not slow, warm or hot is free, soonest first (0 = idle
-    now)."""
+    """One class: `capacity` in slots of a typical worker, `committed_s` in their seconds, `free_in`, seconds
+    until each slot of its workers that are not slow, warm or hot is free, soonest first (0 = idle now), and
+    the speed of the `fastest` that is there, at most 1."""
 
     capacity: float
     committed_s: float
     free_in: Floats
+    fastest: float = 1.0
 
 
 def class_slots(situation: Situation, known: Durations) -> tuple[ClassSlots, ...]:
@@ -65,6 +66,7 @@ def _class_slots(known: Durations, fleet: Fleet, estimates: Estimates, settings:
     committed = np.bincount(place, free * speed[worker], minlength=count)
     eager = speed * eagerness(seen, warming, settings) * willingness(seen, needs, fleet.at, settings)
     quick = (eager[worker] >= SLOW) & ~seen.hot[worker]
+    fastest = _fastest(seen, eager)
     times, answer = _by_class(free[quick], place[quick], count), []
     for h, name in enumerate(seen.classes):
         shared = waiting.get(class_queue(name), [])
@@ -73,8 +75,16 @@ def _class_slots(known: Durations, fleet: Fleet, estimates: Estimates, settings:
             first = fleet.workers[int(seen.members(h)[0])]
             work += sum(rates[h].run_s(task, first) for task in shared)
         answer.append(ClassSlots(capacity=float(capacity[h]), committed_s=work,
-                                 free_in=np.sort(times[h])))
+                                 free_in=np.sort(times[h]), fastest=fastest[h]))
     return tuple(answer)
+
+
+def _fastest(seen: Columns, speed: Floats) -> list[float]:
+    """By class, the largest `speed` of a healthy worker, at most 1; 1 where there is none."""
+    found = np.zeros(len(seen.classes))
+    np.maximum.at(found, seen.place[seen.ok], np.minimum(1.0, speed[seen.ok]))
+    fastest: list[float] = np.where(found > 0, found, 1.0).tolist()
+    return fastest
 
 
 def _by_class(times: Floats, place: Places, count: int) -> list[Floats]:

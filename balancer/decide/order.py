@@ -45,17 +45,18 @@ FAST: Final = 1.25
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
     """Lanes against classes at one moment: `seconds` p (lanes, classes), the same with what is not known of
-    a pair as `cautious`, the `doubt` of it, `taken`, the slots that one task takes up
-    meanwhile, the prices. By the cautious ones, of each lane the `best` (inf: nobody can) and `soonest_s`
-    (lanes,), when a task of it would be done by the class that is `first` (inf: nobody can); `frugal_best`
-    and `frugal_s` (lanes, classes) are these two as a class sees them that leaves tasks to frugal hardware
-    (`energy.lateness`)."""
+    a pair as `cautious`, these on the fastest worker that is `there`, the `doubt` of it, `taken`, the slots
+    that one task takes up meanwhile, the prices. By what is there, of each lane the `best` (inf: nobody can)
+    and `soonest_s` (lanes,), when a task of it would be done by the class that is `first` (inf: nobody can);
+    `frugal_best` and `frugal_s` (lanes, classes) are these two as a class sees them that leaves tasks to
+    frugal hardware (`energy.lateness`)."""
 
     lanes: Sequence[Lane]
     classes: Sequence[str]
     slots: Sequence[ClassSlots]
     seconds: Array
     cautious: Array
+    there: Array
     doubt: Doubts
     taken: Array
     best: Array
@@ -86,15 +87,16 @@ def market(situation: Situation, known: Durations) -> Market:
     n_share = np.zeros_like(prices.share) if idle else prices.share * n[:, None]
     doubt = doubts(situation, known.seen)
     cautious = p * doubt.longer
-    done = _done(cautious, taken, n_share, [each.free_in for each in slots])
+    there = cautious / np.array([each.fastest for each in slots])
+    done = _done(there, taken, n_share, [each.free_in for each in slots])
     first = done.argmin(axis=1) if classes else np.zeros(len(lanes), dtype=np.intp)
     slack = slack_s(situation.settings, 0.0 if idle else float(n @ prices.value))
     late = np.zeros_like(done) if slack <= 0 else lateness(
-        power_of(classes, situation.power, situation.profiles), cautious, taken, done, slack)
-    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, cautious=cautious, doubt=doubt,
-                  taken=taken, prices=prices, first=first, best=cautious.min(axis=1, initial=np.inf),
-                  soonest_s=done.min(axis=1, initial=np.inf),
-                  frugal_best=(cautious - late).min(axis=1, initial=np.inf)[:, None] + late,
+        power_of(classes, situation.power, situation.profiles), there, taken, done, slack)
+    return Market(lanes=lanes, classes=classes, slots=slots, seconds=p, cautious=cautious, there=there,
+                  doubt=doubt, taken=taken, prices=prices, first=first,
+                  best=there.min(axis=1, initial=np.inf), soonest_s=done.min(axis=1, initial=np.inf),
+                  frugal_best=(there - late).min(axis=1, initial=np.inf)[:, None] + late,
                   frugal_s=(done - late).min(axis=1, initial=np.inf)[:, None] + late)
 
 

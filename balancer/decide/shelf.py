@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,21 @@ from balancer.model.offers import Offers
 if TYPE_CHECKING:
     from balancer.decide.order import Market
 
+#: Times the class's own seconds that others are said to need for a lane that all leave alone: whoever can
+#: run it takes it, however slow.
+ANYONE: Final = 1e6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shelf:
     """What all classes' offers share of each lane (lanes,): its queue, the rows `by_name` of the queues, what
-    waits, which lanes are `alone`, forsaken, the class that is to meet each one's deadline (-1: none), and
+    waits, which lanes are `forsaken`, the class that is to meet each one's deadline (-1: none), and
     what each counts for by its group (`None`: all alike)."""
 
     queues: NDArray[np.object_]
     by_name: Places
     waiting: Floats
-    alone: Flags
+    forsaken: Flags
     meets: Places
     favour: Floats | None
 
@@ -49,34 +53,36 @@ class Offered:
 
 def shelf(state: Market, backlog: Mapping[str, int], left: frozenset[str], urgent: Mapping[int, int],
           favour: Floats | None) -> Shelf:
-    """The shelf of a `backlog` by queue, where nobody but its best class is asked for the queues `left`, and
-    the lanes of `urgent` rows are each a class's to meet."""
+    """The shelf of a `backlog` by queue, where the queues `left` are forsaken, and the lanes of `urgent` rows
+    are each a class's to meet."""
     queues = [lane.queue for lane in state.lanes]
     meets = np.full(len(queues), -1, dtype=np.intp)
     meets[list(urgent)] = list(urgent.values())
     return Shelf(
         queues=np.array(queues, dtype=np.object_), meets=meets, favour=favour,
         by_name=np.array(sorted(range(len(queues)), key=queues.__getitem__), dtype=np.intp),
-        alone=np.array([queue in left for queue in queues], dtype=np.bool_),
+        forsaken=np.array([queue in left for queue in queues], dtype=np.bool_),
         waiting=np.array([backlog[queue] for queue in queues], dtype=np.float64),
     )
 
 
 def offered(state: Market, shelf: Shelf, weight: float | None, drain_s: float,
             committed_s: float) -> list[Offered]:
-    """By class, every lane that it can run, best first. A forsaken lane, and one whose deadline this class is
-    to meet, is offered without a better one. With `weight` 1 the order goes by backlog over seconds instead
-    of by price; with `None` by whose turn it is alone, and all are admitted."""
+    """By class, every lane that it can run, best first. A lane whose deadline this class is to meet is
+    offered without a better one, a forsaken lane to `ANYONE`. With `weight` 1 the order goes by backlog over
+    seconds instead of by price; with `None` by whose turn it is alone, and all are admitted."""
     ratios = _ratios(state, shelf, weight)
     able = np.isfinite(state.seconds[shelf.by_name]).T
     place = np.argsort(np.where(able, -ratios, np.inf), axis=1, kind="stable")
     rows, column = shelf.by_name[place], np.arange(len(place))[:, None]
     own, soonest = state.cautious[rows, column], state.frugal_s[rows, column]
-    alone = shelf.alone[rows] | (shelf.meets[rows] == column)
+    there, best = state.there[rows, column], state.frugal_best[rows, column]
+    forsaken, meets = shelf.forsaken[rows], shelf.meets[rows] == column
+    best = np.where(forsaken, there * ANYONE, np.where(meets, there, best))
     all_ = Offers(
         queues=(), seconds=own, ratio=np.take_along_axis(ratios, place, axis=1),
-        value=state.prices.value[rows], best_seconds=np.where(alone, own, state.frugal_best[rows, column]),
-        soonest_s=np.where(alone | ~np.isfinite(soonest), np.nan, soonest),
+        value=state.prices.value[rows], best_seconds=best,
+        soonest_s=np.where(forsaken | meets | ~np.isfinite(soonest), np.nan, soonest),
     )
     with np.errstate(invalid="ignore"):
         admitted = (np.ones(rows.shape, dtype=np.bool_) if weight is None
@@ -111,7 +117,7 @@ def _ratios(state: Market, shelf: Shelf, weight: float | None) -> Floats:
     with np.errstate(all="ignore"):
         ratios = np.minimum(1.0, state.prices.value[some] / (price * p * taken))
         free = np.flatnonzero(price[:, 0] <= 0)
-        ratios[free] = state.best[some] / state.cautious[some].T[free]
+        ratios[free] = state.best[some] / state.there[some].T[free]
         if weight and shelf.waiting.any():
             pressure = _pressure(shelf.waiting[some], p * taken)
             ratios = ratios ** (1 - weight) * pressure ** weight

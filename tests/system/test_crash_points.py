@@ -346,14 +346,16 @@ def test_a_beat_that_dies_as_it_remembers_is_followed_by_another(
     with stage.client() as client:
         before = int(client.hget(stage.keys.memory, "fence") or 0)
         heir = stage.beat(f"beat-after-{when}")
-        task_id = stage.tasks.quick.apply_async((7,)).id
-        wait_until(
-            lambda: int(client.hget(stage.keys.memory, "fence") or 0) > before,
-            f"another writes: {stage.said(f'beat-after-{when}')}",
-            40,
-        )
-    wait_until(partial(ended, stage, task_id), "work goes on")
-    os.killpg(heir, signal.SIGKILL)
+        try:
+            task_id = stage.tasks.quick.apply_async((7,)).id
+            wait_until(
+                lambda: int(client.hget(stage.keys.memory, "fence") or 0) > before,
+                f"another writes: {stage.said(f'beat-after-{when}')}",
+                40,
+            )
+            wait_until(partial(ended, stage, task_id), "work goes on")
+        finally:
+            os.killpg(heir, signal.SIGKILL)
 
 
 def all_played(plays: dict[str, Future[Played]]) -> None:
@@ -366,9 +368,11 @@ def all_played(plays: dict[str, Future[Played]]) -> None:
 def frozen(pids: list[int]) -> Iterator[None]:
     for pid in pids:
         os.killpg(pid, signal.SIGSTOP)
-    yield
-    for pid in pids:
-        os.killpg(pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.killpg(pid, signal.SIGCONT)
 
 
 def ends_once(stage: Stage, ids: set[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from balancer.decide.estimate import Estimates
@@ -164,6 +164,28 @@ def test_a_slowed_worker_judges_by_its_own_speed() -> None:
     assert ranked(order, {B: 9}, speed=0.2) == []
 
 
+@pytest.mark.parametrize("workers", [f"{K80}*2", f"{K80}*8", f"{K80}*8 {V100}"])
+@pytest.mark.parametrize("fastest", [0.774, 0.3])
+def test_a_class_is_as_fast_as_the_fastest_that_is_there(workers: str, fastest: float) -> None:
+    """Its speed was learned from workers that have left: nobody waits for them."""
+    state = fleet(workers, lanes="b:1")
+    there = [w.name for w in state.workers if K80 in w.name]
+    speeds = dict.fromkeys(there, 0.9 * fastest) | {there[0]: fastest}
+    estimates = replace(known({"b": {K80: 2.0, V100: 1000.0}}), worker_speed=speeds,
+                        worker_class=dict.fromkeys(there, K80))
+    order = made(state, estimates)[K80]
+    assert ranked(order, {B: 1}, speed=order.speeds[there[0]]) == [B]
+
+
+def test_whoever_can_takes_what_the_class_said_to_be_first_leaves_alone() -> None:
+    """A slow worker of the other class, too: those who look idle may be struck out or hung."""
+    estimates = replace(known(TABLE), worker_speed={f"{K80}-0": 0.2}, worker_class={f"{K80}-0": K80})
+    state = replace(fleet(f"{V100}*2 {K80}*2"), lanes=(lane("b", 1, oldest_s=2.0), lane("a", 0)))
+    assert ranked(made(state, estimates)[K80], {B: 1}, speed=0.2) == []
+    waited = replace(state, lanes=(lane("b", 1, oldest_s=2000.0), lane("a", 0)))
+    assert ranked(made(waited, estimates)[K80], {B: 1}, speed=0.2) == [B]
+
+
 def test_workers_that_take_nothing_new_are_no_reason_to_wait() -> None:
     state = fleet(f"{V100} {K80}", lanes="a:1")
     assert serves(state, K80) == []
@@ -228,20 +250,30 @@ def test_level_fills_the_slots_as_they_come_free() -> None:
     assert level(np.zeros(0), np.array([1.0])).tolist() == [math.inf]
 
 
-@given(st.lists(st.tuples(st.sampled_from([V100, K80, "cpu"]), st.floats(0, 50)), min_size=1, max_size=9),
+@given(st.lists(st.tuples(st.sampled_from([V100, K80, "cpu"]), st.floats(0.05, 8), st.floats(20, 94)),
+                min_size=1, max_size=9),
        st.lists(st.tuples(st.integers(0, 30), st.floats(0.1, 50), st.floats(0.1, 50), st.floats(0, 500)),
                 min_size=1, max_size=6))
+@example([(K80, 0.774, 30.0), *[(K80, 0.7, 30.0)] * 7], [(1, 50.0, 2.0, 1.0)])
 def test_no_lane_is_refused_by_every_idle_worker(
-    workers: list[tuple[str, float]], lanes: list[tuple[int, float, float, float]]
+    workers: list[tuple[str, float, float]], lanes: list[tuple[int, float, float, float]]
 ) -> None:
-    """Whatever waits while all are idle, somebody takes it; numbers stay finite; groups hold offers only."""
+    """Whatever waits while all are idle, somebody takes it, however slow or warm they all are; numbers stay
+    finite; groups hold offers only."""
     table = {f"p{i}": {V100: v, K80: k, "cpu": v * k} for i, (_, v, k, _) in enumerate(lanes)}
-    state = fleet(" ".join(name for name, _ in workers))
+    state = fleet(" ".join(name for name, _, _ in workers))
     made_lanes = tuple(lane(f"p{i}", n, Needs(), oldest_s=age) for i, (n, _, _, age) in enumerate(lanes))
-    state = replace(state, lanes=made_lanes)
+    there = tuple(replace(w, reading=Reading(temperature_celsius=celsius))
+                  for w, (_, _, celsius) in zip(state.workers, workers, strict=True))
+    state = replace(state, lanes=made_lanes, workers=there)
     backlog = {lane_.queue: lane_.waiting for lane_ in made_lanes}
-    everywhere = orders(situation(state, known(table)))
-    taken = {queue for order in everywhere for queue in ranked(order, backlog)}
+    speeds = {w.name: speed for w, (_, speed, _) in zip(there, workers, strict=True)}
+    estimates = replace(known(table), worker_speed=speeds,
+                        worker_class={w.name: w.hardware.hardware_class for w in there})
+    everywhere = orders(situation(state, estimates))
+    by_class = {order.hardware_class: order for order in everywhere}
+    taken = {queue for w in there for order in [by_class[w.hardware.hardware_class]]
+             for queue in ranked(order, backlog, speed=order.speeds.get(w.name, 1.0))}
     assert {queue for queue, n in backlog.items() if n > 0} <= taken
     for order in everywhere:
         numbers = [order.price, order.committed_s, order.backlog_s, *order.values.values()]
