@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from balancer.decide.estimate import Estimate, Estimates
 from balancer.errors import SettingError
 from balancer.model import Hardware, Needs, TaskProfile, as_kind
 from balancer.settings import Settings, parse
@@ -20,11 +21,15 @@ CLASSES = (ANCHOR, "cuda-K80", "rocm-MI50", "cpu")
 
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
-    """Up to six machines that come, slow down and are killed, and up to twenty jobs of up to four kinds."""
+    """Up to six machines that come, slow down and are killed, maybe a crowd of another four of one class, and
+    up to twenty jobs of up to four kinds."""
     seconds = {f"p{i}": _speeds(draw) for i in range(draw(st.integers(1, 4)))}
     profiles = {name: _profile(draw, name, tuple(by_class)) for name, by_class in seconds.items()}
     anchor = Machine(name="anchor@twin", hardware=_hardware(ANCHOR), slots=draw(st.integers(1, 3)))
     others = [_machine(draw, i) for i in range(draw(st.integers(0, 5)))]
+    if draw(st.booleans()):
+        crowd = _hardware(draw(st.sampled_from(CLASSES)))
+        others += [Machine(name=f"crowd{i}@twin", hardware=crowd, slots=1) for i in range(4)]
     jobs = [_job(draw, i, sorted(seconds)) for i in range(draw(st.integers(1, 20)))]
     return Scenario(
         name="random", about="drawn by hypothesis", machines=(anchor, *others),
@@ -72,6 +77,21 @@ def _job(draw: st.DrawFn, number: int, profiles: list[str]) -> Job:
         work=size * draw(st.sampled_from([0.5, 1.0, 1.0, 3.0])),
         priority=draw(st.sampled_from([None, None, 0, 9])),
     )
+
+
+@st.composite
+def beliefs(draw: st.DrawFn, made: Scenario) -> Estimates:
+    """What was learned before, of other machines and other code: run times, speeds and gifts, true or not."""
+    off, count = st.sampled_from([0.2, 0.7, 1.0, 1.0, 3.0]), st.sampled_from([1, 5, 40])
+    truth = [(profile, *pair) for profile, by_class in made.seconds.items() for pair in by_class.items()]
+    pairs = {(profile, name): Estimate(seconds=s * draw(off), count=draw(count))
+             for profile, name, s in truth if draw(st.booleans())}
+    speed = st.sampled_from([0.05, 0.5, 0.7, 0.77, 0.77, 1.0, 4.0])
+    speeds = {m.name: draw(speed) for m in made.machines if draw(st.booleans())}
+    classes = {m.name: m.hardware.hardware_class for m in made.machines if m.name in speeds}
+    special = {name: {draw(st.sampled_from(sorted(made.seconds))): draw(st.sampled_from([0.1, 0.5, 2.0]))}
+               for name in speeds if draw(st.booleans())}
+    return Estimates(pairs=pairs, worker_speed=speeds, worker_class=classes, special=special)
 
 
 #: Values of each option that are allowed, the nasty ones among them.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -25,7 +26,7 @@ from balancer.settings import LEAST_SEPARATION, Settings
 from balancer.simulate.governor import Governor, Turn
 from balancer.simulate.scenario import Scenario
 from balancer.simulate.twin import Twin
-from tests.scenarios.random_worlds import options, scenarios
+from tests.scenarios.random_worlds import beliefs, options, scenarios
 
 EXAMPLES = int(os.environ.get("RANDOM_WORLDS", "20"))
 
@@ -110,12 +111,15 @@ def assert_no_ping_pong(ended: Sequence[Migration], fleets: dict[float, Fleet], 
 
 @pytest.mark.timeout(120 + 5 * EXAMPLES)
 @trials(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(made=scenarios(), options_=options(), strategy=st.sampled_from(NAMES), ahead=st.integers(0, 2))
+@given(made=scenarios(), options_=options(), strategy=st.sampled_from(NAMES), ahead=st.integers(0, 2),
+       data=st.data())
 def test_limits_hold_nothing_bounces_and_every_task_ends(made: Scenario, options_: Settings, strategy: str,
-                                                         ahead: int) -> None:
+                                                         ahead: int, data: st.DataObject) -> None:
     twin = Twin(made, by_name(strategy), options_, ahead)
     watched = Watched(by_name(strategy), options_)
     watched.fleets = {}
+    if data.draw(st.booleans(), "learned before"):
+        watched.memory = replace(watched.memory, estimates=data.draw(beliefs(made), "beliefs"))
     twin.governor = watched
     history = twin.run()
     note(f"{strategy}: {len(history.ended)} of {len(made.jobs)} ended by {history.until_s:.0f} s, "

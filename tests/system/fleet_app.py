@@ -54,8 +54,9 @@ def note(task: Any, word: str) -> None:
 
 
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.step", checkpoints=True, priority=3)
-def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05) -> int:
-    """Does `steps` small waits, saved after each, and returns value + steps."""
+def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05, until: str = "") -> int:
+    """Does `steps` small waits, saved after each, and returns value + steps. After the first it waits for the
+    ledger's key `open:UNTIL`, if it is told one."""
     done = self.resume(0)
     note(self, "started")
     while done < steps:
@@ -63,6 +64,8 @@ def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05) -> int:
         done += 1
         ledger().rpush(f"step:{self.request.id}", done)
         self.checkpoint(done, share=done / steps)
+        while until and done == 1 and not ledger().exists(f"open:{until}"):
+            time.sleep(0.02)
     return value + steps
 
 

@@ -50,9 +50,9 @@ def move(kind: Any, task_id: str, source: str, number: int) -> Move:
     )
 
 
-def publish(tasks: Any, shape: str, queue: str, number: int) -> tuple[str, Any, int]:
-    """(id of the task that will be moved, the result to wait for, what it must be)."""
-    first = tasks.step.s(number, steps=STEPS).set(queue=queue)
+def publish(tasks: Any, shape: str, queue: str, number: int, until: str) -> tuple[str, Any, int]:
+    """(id of the task that will be moved, the result to wait for, what it must be); it waits `until` told."""
+    first = tasks.step.s(number, steps=STEPS, until=until).set(queue=queue)
     if shape == "chain":
         result = (first | tasks.add.s(other=1)).apply_async()
         return result.parent.id, result, number + STEPS + 1
@@ -78,11 +78,11 @@ def test_moved_ten_times_in_a_row(movers: FleetUnderTest, tasks: Any, kind: str,
 
 def once(movers: FleetUnderTest, tasks: Any, kind: str, shape: str, number: int) -> None:
     queue, source = source_of(kind)
-    gate_name = f"{kind}-{shape}-{number}"
+    gate_name, asked = f"{kind}-{shape}-{number}", f"{kind}-{shape}-{number}-asked"
     if kind == "reserved":
         blocker = tasks.gate.apply_async((gate_name,), queue=queue)
         wait_until(lambda: movers.runs_on(blocker.id, "a"), "the blocker holds a's slot")
-    task_id, result, expected = publish(tasks, shape, queue, number)
+    task_id, result, expected = publish(tasks, shape, queue, number, asked)
     where = {
         "queued": lambda: movers.waiting(NOWHERE) > 0,
         "reserved": lambda: movers.reserved_by(task_id, "a"),
@@ -90,6 +90,7 @@ def once(movers: FleetUnderTest, tasks: Any, kind: str, shape: str, number: int)
     }[kind]
     wait_until(where, f"{task_id} is {kind}; {movers.said('a')}")
     hand_over(tasks.app).request(move(kind, task_id, source, number), timeout_s=30)
+    movers.ledger.set(f"open:{asked}", 1)
     seen: set[str] = set()
     wait_until(lambda: movers.finishes(task_id) > 0, f"{task_id} completes; {movers.said('a', 'b')}")
     # Only now: the worker it left may have taken what comes after it into its slots, behind the gate.

@@ -56,6 +56,14 @@ def test_what_takes_nearly_as_long_as_all_else_goes_first_too() -> None:
     assert move.score.parts["run_s"] < move.score.parts["drain_s"] - 1.0
 
 
+@pytest.mark.parametrize(("sizes", "goes_first"), [
+    ((1.0,), []), ((1.15, 1.15), []), ((1.1, 1.2), []), ((1.0, 1.3), ["t1"]),
+])
+def test_of_the_last_few_only_one_that_is_longer_than_the_others(sizes: tuple[float, ...],
+                                                                 goes_first: list[str]) -> None:
+    assert [move.task_id for move in asked(waits(*sizes))[1].moves] == goes_first
+
+
 @pytest.mark.parametrize(
     ("state", "why"),
     [
