@@ -18,6 +18,7 @@ from balancer import ledger_rows, migration, state
 from balancer.decide import benefit, candidates, cost, engine, learn
 from balancer.decide.candidates import Candidate
 from balancer.decide.situation import Situation, Strategy
+from balancer.decide.stranded import unserved
 from balancer.errors import BalancerError, StoreError
 from balancer.migration import Cancel, Command, Request
 from balancer.model import (
@@ -38,7 +39,6 @@ from balancer.model import (
     Worker,
 )
 from balancer.outside import Outside
-from balancer.routing import direct_queue, is_direct_queue
 from balancer.settings import Settings
 from balancer.standing import Keeper, Ports, Schedule, Standing, statistics
 from balancer.state import State
@@ -337,12 +337,9 @@ class AdaptiveLoadBalancer:
         self.ports.store.publish_orders(orders, self.settings.order_ttl)
         if self.ports.recovery is not None:
             self._standing = self._standing.with_aside(*self.ports.recovery.recover())
-        awaited = {queue for queue, waiting in fleet.queues.items() if waiting and is_direct_queue(queue)}
-        awaited |= {direct_queue(name) for name in fleet.silent}
-        if stranded := sorted(awaited and awaited - {direct_queue(name) for name in fleet.names}):
-            returned = self.ports.handover.return_stranded(stranded)
-            log.info("%d messages went back to their lanes from the queues of workers that are gone: %s",
-                     returned, ", ".join(stranded))
+        if (left := unserved(fleet)) and (returned := self.ports.handover.return_stranded(left)):
+            log.info("%d messages went back to their lanes from queues that nobody serves any more: %s",
+                     returned, ", ".join(left))
 
     def _act(self, commands: Sequence[Command]) -> None:
         """Step 6's end: enact what is written down. One that fails ends its move and no other."""

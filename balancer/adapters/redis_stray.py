@@ -1,7 +1,7 @@
-"""Messages in direct queues of workers that are gone go back to their lanes, also without a balancer.
+"""Messages in queues that nobody serves any more go back to their lanes, also without a balancer.
 
-A worker may die between a move to it and its first pop; its direct queue is then served by nobody.
-Any worker's reporter looks now and then, one at a time.
+A worker may die between a move to it and its first pop; its direct queue is then served by nobody, and
+that of its class if it was the last. Any worker's reporter looks now and then, one at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from balancer.adapters.documents import read_description
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_handover import RedisHandOver
 from balancer.errors import StoreError
-from balancer.routing import direct_queue, is_direct_queue
+from balancer.routing import class_queue, direct_queue, is_class_queue, is_direct_queue
 
 #: How the look is called in the lock that lets one worker of the fleet take it.
 LOOK: Final = "strays"
@@ -37,11 +37,12 @@ def return_strays(connection: Connection, heartbeat_ttl_s: float) -> int:
     gone = {queue.decode("utf-8", "replace") for queue in routed}
     for name, raw in described.items():
         try:
-            queue, instance = direct_queue(name.decode()), read_description(raw).instance
+            direct, one = direct_queue(name.decode()), read_description(raw)
         except (StoreError, UnicodeDecodeError):
             continue  # a look at the fleet sets it aside
-        (served if instance.encode() in fresh else gone).add(queue)
-    stranded = sorted(queue for queue in gone - served if is_direct_queue(queue))
+        queues = {direct, class_queue(one.hardware.hardware_class)}
+        (served if one.instance.encode() in fresh else gone).update(queues)
+    stranded = sorted(queue for queue in gone - served if is_direct_queue(queue) or is_class_queue(queue))
     return RedisHandOver(connection, _nobody).return_stranded(stranded) if stranded else 0
 
 

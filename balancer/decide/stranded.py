@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from balancer.decide.capacity import direct_queues
+from balancer.decide.columns import sorts_of
 from balancer.decide.cost import handover_cost_s
 from balancer.decide.durations import seen_of
 from balancer.decide.estimate import speed_of
@@ -20,7 +21,8 @@ from balancer.decide.rescue import COSTS_GAINED, POINTS, SHARE_GAINED
 from balancer.decide.rooms import Rooms
 from balancer.decide.situation import Situation
 from balancer.decide.slots import one_s, remaining_s
-from balancer.model import Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
+from balancer.model import Fleet, Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
+from balancer.model.table import WorkerTable
 from balancer.routing import (
     class_queue,
     direct_queue,
@@ -87,10 +89,21 @@ def stranded_moves(situation: Situation, made: Iterable[Order], idle: dict[str, 
     return moves, rejected
 
 
+def unserved(fleet: Fleet) -> list[str]:
+    """Class and direct queues that hold messages, or may, though no worker of the fleet serves them."""
+    held = {queue for queue, waiting in fleet.queues.items()
+            if waiting and (is_direct_queue(queue) or is_class_queue(queue))}
+    held |= {direct_queue(name) for name in fleet.silent}
+    if held:
+        held -= {direct_queue(name) for name in fleet.names}
+        held -= {class_queue(name) for name in sorts_of(WorkerTable.of(fleet.workers).roster).classes}
+    return sorted(held)
+
+
 def _places(situation: Situation) -> list[Place]:
     """The class and direct queues with messages that were read, and the healthy workers that serve each.
 
-    Direct queues of workers that are gone are not among them: the loop returns those whole.
+    Queues that nobody serves are not among them: those go back whole (`unserved`).
     """
     waiting: dict[str, list[QueuedTask]] = {}
     for task in situation.fleet.queued:

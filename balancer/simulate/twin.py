@@ -7,12 +7,13 @@ chance; what is random was drawn when the scenario was made.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
 from balancer.decide.history import ASSUMED_BYTES_PER_S
 from balancer.decide.situation import Strategy
+from balancer.decide.stranded import unserved
 from balancer.migration import Request
 from balancer.model import Event, HandedOver, Move, Refused, RunFinished, RunStarted
 from balancer.routing import direct_queue, lane_queue
@@ -116,6 +117,7 @@ class Twin:
         each = max(1, round(settings.check_interval / settings.price_interval))
         turn = self.governor.turn(fleet, whole=number % each == 0)
         self.world.follow(turn.orders)
+        self._free(now, unserved(fleet))
         for command in turn.commands:
             if isinstance(command, Request):
                 self._request(now, command.move)
@@ -203,13 +205,20 @@ class Twin:
         return kept
 
     def _on_missed(self, now: float, node: Node) -> None:
-        """Its deliveries and its direct queue go back to the front of their lanes."""
-        queue = direct_queue(node.name)
-        waiting = self.world.queues.remove(queue, "", self.world.queues.waiting.get(queue, 0))
-        for message in reversed([*self._orphans.pop(node.name, ()), *waiting]):
+        """Its direct queue and its deliveries go back to the front of their lanes."""
+        self._free(now, [direct_queue(node.name)])
+        self._to_front(now, self._orphans.pop(node.name, ()))
+        self._silent.append(node.name)
+
+    def _free(self, now: float, queues: Sequence[str]) -> None:
+        """What lies where nobody serves it goes back to the front of its lane."""
+        for queue in queues:
+            self._to_front(now, self.world.queues.remove(queue, "", self.world.queues.waiting.get(queue, 0)))
+
+    def _to_front(self, now: float, messages: Sequence[Waiting]) -> None:
+        for message in reversed(messages):
             again = Waiting(job=message.job, since=now, share=message.share, epoch=message.epoch)
             self.world.queues.put(lane_queue(message.job.profile), again, front=True)
-        self._silent.append(node.name)
 
     def _pull(self, now: float) -> None:
         """Every node that has room takes what it may; those that reserve begin with what they hold."""

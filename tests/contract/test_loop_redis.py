@@ -28,7 +28,7 @@ from balancer.model import (
     RunFinished,
     TaskProfile,
 )
-from balancer.routing import direct_queue, lane_queue
+from balancer.routing import class_queue, direct_queue, lane_queue
 from balancer.service import SERVICES, BalancerService
 from tests.contract.worlds import RedisWorld, worker
 from tests.waiting import wait_until
@@ -95,13 +95,14 @@ def test_the_successor_knows_what_was_learned(balancer: AdaptiveLoadBalancer, ap
     successor.ports.lease.release()
 
 
-def test_messages_of_a_worker_that_is_gone_return(balancer: AdaptiveLoadBalancer,
-                                                  redis_world: RedisWorld) -> None:
-    redis_world.put(QueuedTask(task_id="t3", queue=direct_queue("cpu@h"), profile="resnet"))
+@pytest.mark.parametrize("queue", [direct_queue("cpu@h"), class_queue("cpu-test")])
+def test_messages_of_a_worker_that_is_gone_return(balancer: AdaptiveLoadBalancer, redis_world: RedisWorld,
+                                                  queue: str) -> None:
+    redis_world.put(QueuedTask(task_id="t3", queue=queue, profile="resnet"))
     redis_world.silence("cpu@h", 60.0)
     balancer.turn(whole=False)
     assert "t3" in redis_world.contents(lane_queue("resnet"))
-    assert redis_world.contents(direct_queue("cpu@h")) == []
+    assert redis_world.contents(queue) == []
 
 
 def test_status_tells_the_fleet(balancer: AdaptiveLoadBalancer, app: Celery) -> None:

@@ -1,4 +1,4 @@
-"""What lies in direct queues of workers that are gone, seen by any worker."""
+"""What lies in queues that nobody serves any more, seen by any worker."""
 
 from __future__ import annotations
 
@@ -32,10 +32,18 @@ def test_only_what_was_moved_to_a_worker_that_is_gone_goes_back(world: RedisWorl
     assert len(world.contents(class_queue("cpu-test"))) == 1
 
 
+def test_what_was_moved_to_a_class_goes_back_when_its_last_worker_is_gone(world: RedisWorld) -> None:
+    queue = class_queue("cuda-Gone")
+    world.put(QueuedTask(task_id="t", queue=queue, profile="train"))
+    world.handover.request(move("queued", "nowhere", queue, task_id="none"), 60)
+    assert return_strays(world.connection, TTL_S) == 1
+    assert world.contents(LANE) == ["t"]
+
+
 def test_a_silent_worker_counts_as_gone(world: RedisWorld) -> None:
     world.silence("there@h", 2 * TTL_S)
-    assert return_strays(world.connection, TTL_S) == 1
-    assert world.contents(LANE) == [f"in {THERE}"]
+    assert return_strays(world.connection, TTL_S) == 2
+    assert sorted(world.contents(LANE)) == [f"in {class_queue('cpu-test')}", f"in {THERE}"]
 
 
 def test_one_look_is_enough_for_a_fleet(world: RedisWorld) -> None:
@@ -43,4 +51,4 @@ def test_one_look_is_enough_for_a_fleet(world: RedisWorld) -> None:
     world.silence("there@h", 2 * TTL_S)
     assert return_strays(world.connection, TTL_S) == 0
     world.client.delete(world.keys.recovering("strays"))
-    assert return_strays(world.connection, TTL_S) == 1
+    assert return_strays(world.connection, TTL_S) == 2

@@ -20,11 +20,11 @@ from balancer.decide.history import LEAST_COOLDOWN_S
 from balancer.decide.plan import MOVES_A_WORKER
 from balancer.decide.strategies import NAMES, by_name
 from balancer.decide.strategies.fixed import AT_MOST
-from balancer.model import Decision, Fleet, Migration, Move
+from balancer.model import Decision, Fleet, Hardware, Migration, Move, Needs, TaskProfile
 from balancer.routing import can_run, class_queue, is_class_queue
 from balancer.settings import LEAST_SEPARATION, Settings
 from balancer.simulate.governor import Governor, Turn
-from balancer.simulate.scenario import Scenario
+from balancer.simulate.scenario import Costs, Job, Machine, Scenario
 from balancer.simulate.twin import Twin
 from tests.scenarios.random_worlds import beliefs, options, scenarios
 
@@ -126,3 +126,18 @@ def test_limits_hold_nothing_bounces_and_every_task_ends(made: Scenario, options
          f"{dict(history.moves)}")
     assert_no_ping_pong(watched.ended, watched.fleets, options_)
     assert set(history.ended) == {job.task_id for job in made.jobs}
+
+
+def test_what_was_sent_to_the_last_worker_of_a_class_ends_when_that_is_killed() -> None:
+    """The K80 is dead when the longer task is sent to its class, but its last report still counts."""
+    v100, k80 = Hardware(kind="cuda", model="V100"), Hardware(kind="cuda", model="K80")
+    seconds = {"p": {"cuda-V100": 60.0, "cuda-K80": 1.0}}
+    made = Scenario(
+        name="last", about="the last of its class is killed", seconds=seconds, costs=Costs(handover_s=0.0),
+        machines=(Machine(name="v@twin", hardware=v100), Machine(name="k@twin", hardware=k80, until_s=7.5)),
+        jobs=tuple(Job(task_id=f"{size:g}", profile="p", size=size, work=size, release_s=8.0)
+                   for size in (1.0, 3.0)),
+        profiles={"p": TaskProfile(name="p", task="t", needs=Needs(hardware=("cuda",)))})
+    history = Twin(made, by_name("priced"), Settings(hints=seconds), 0).run()
+    assert history.moves["queued"] == 1
+    assert set(history.ended) == {"1", "3"}

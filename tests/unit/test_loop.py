@@ -13,7 +13,7 @@ from balancer.adapters.in_memory import InMemoryFleetStore, InMemoryHandOver
 from balancer.decide.strategies import by_name
 from balancer.errors import BalancerError, StoreError
 from balancer.model import HandedOver, Move, QueuedTask, Refused
-from balancer.routing import direct_queue, lane_queue
+from balancer.routing import class_queue, direct_queue, lane_queue
 from balancer.standing import Schedule
 from tests.unit.rig import FAST, SLOW, Rig, Scripted, a_move, began, finished, rig
 
@@ -230,9 +230,10 @@ def test_a_dry_run_decides_and_records_but_touches_nothing() -> None:
     assert len(made.world.waiting[direct_queue("gone")]) == 1
 
 
-def test_messages_of_workers_that_are_gone_go_back_to_their_lane() -> None:
+@pytest.mark.parametrize("queue", [direct_queue("gone"), class_queue("cuda-Gone")])
+def test_what_lies_where_nobody_serves_it_goes_back_to_its_lane(queue: str) -> None:
     made = rig()
-    made.world.put(QueuedTask(task_id="q", queue=direct_queue("gone"), profile="resnet"))
+    made.world.put(QueuedTask(task_id="q", queue=queue, profile="resnet"))
     made.add("a").turn(whole=False)
     assert [t.task_id for t in made.world.waiting[lane_queue("resnet")]] == ["q"]
 
