@@ -44,7 +44,7 @@ class ClassSlots:
     capacity: float
     committed_s: float
     free_in: Floats
-    fastest: float = 1.0
+    fastest: float
 
 
 def class_slots(situation: Situation, known: Durations) -> tuple[ClassSlots, ...]:

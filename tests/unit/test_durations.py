@@ -121,7 +121,7 @@ def slots_of_class(state: Situation, name: str) -> ClassSlots:
         free += times if speed >= SLOW and strike_reason(one.reading, Needs()) is None else []
     committed += sum(one_s(state, profile_of(state, t), members[0]) * t.size
                      for t in state.fleet.queued if t.queue == class_queue(name))
-    return ClassSlots(capacity=capacity, committed_s=committed, free_in=np.sort(np.array(free)))
+    return ClassSlots(capacity=capacity, committed_s=committed, free_in=np.sort(np.array(free)), fastest=1.0)
 
 
 @given(situations)
