@@ -236,14 +236,17 @@ def forsaken(state: Market, situation: Situation) -> frozenset[str]:
     """Lanes that the class said to be first leaves alone: the guard no longer trusts it with them.
 
     Every slot of that class is idle, and still the head waits far longer than the class would need. Such
-    workers look free and take nothing (struck out, hung), and the guard alone would starve the lane.
+    workers look free and take nothing (struck out, hung), and the guard alone would starve the lane. Where
+    nobody is quick enough to be waited for, the wait alone tells: each may leave it to the others.
     """
     factor, rhythm = situation.settings.starvation_factor, situation.settings.price_interval
     idle = [slots.free_in.size > 0 and slots.free_in[-1] <= 0 for slots in state.slots]
+    known = np.isfinite(state.soonest_s)
+    said = np.where(known, state.soonest_s, state.best)
     return frozenset(
-        lane.queue for lane, first, soonest in zip(state.lanes, state.first, state.soonest_s, strict=True)
-        if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(soonest) and idle[first]
-        and lane.oldest_s > factor * (soonest + rhythm)
+        lane.queue for lane, first, sure, soonest in zip(state.lanes, state.first, known, said, strict=True)
+        if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(soonest)
+        and (idle[first] or not sure) and lane.oldest_s > factor * (soonest + rhythm)
     )
 
 

@@ -186,6 +186,19 @@ def test_whoever_can_takes_what_the_class_said_to_be_first_leaves_alone() -> Non
     assert ranked(made(waited, estimates)[K80], {B: 1}, speed=0.2) == [B]
 
 
+def test_where_nobody_is_quick_and_each_leaves_it_to_the_others_anyone_takes_it() -> None:
+    """The best by its speed is bad at this very lane, and the other is slow."""
+    state = fleet(f"{V100}*2 {K80}*2", lanes="")
+    speeds = {w.name: 0.2 if V100 in w.name else 0.75 for w in state.workers}
+    special = {w.name: {"b": 0.1} for w in state.workers if K80 in w.name}
+    estimates = replace(known(TABLE), worker_speed=speeds, special=special,
+                        worker_class={w.name: w.hardware.hardware_class for w in state.workers})
+    for waited_s, takes in ((1.0, False), (2000.0, True)):
+        waits = replace(state, lanes=(lane("b", 1, oldest_s=waited_s),))
+        order = made(waits, estimates)[V100]
+        assert (ranked(order, {B: 1}, speed=0.2) == [B]) is takes
+
+
 def test_workers_that_take_nothing_new_are_no_reason_to_wait() -> None:
     state = fleet(f"{V100} {K80}", lanes="a:1")
     assert serves(state, K80) == []
