@@ -62,6 +62,11 @@ def is_direct_queue(queue: str) -> bool:
     return queue.startswith(f"{PREFIX}.worker.")
 
 
+def is_routed_queue(queue: str) -> bool:
+    """Whether re-routed work goes there: a class queue or a direct queue."""
+    return is_class_queue(queue) or is_direct_queue(queue)
+
+
 def unfit_reason(hardware: Hardware, needs: Needs, *, worker: str = "") -> str | None:
     """Why this hardware can never run such a task; `None` when it can.
 

@@ -25,7 +25,7 @@ from balancer import wiring
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_fence import Fence
 from balancer.errors import CheckpointError, SettingError, StoreError
-from balancer.routing import is_class_queue, is_direct_queue, is_lane
+from balancer.routing import is_lane, is_routed_queue
 from balancer.settings import Settings
 from workers import identity, interrupt, leaving
 from workers.callbacks import name_callbacks
@@ -58,7 +58,7 @@ def fence_of(app: Celery) -> tuple[Fence, Settings]:
 
 def is_ours(queue: str) -> bool:
     """Whether a queue is a lane, a class queue or a direct queue."""
-    return is_lane(queue) or is_class_queue(queue) or is_direct_queue(queue)
+    return is_lane(queue) or is_routed_queue(queue)
 
 
 def is_share(value: Any) -> bool:

@@ -12,7 +12,7 @@ from balancer.adapters.documents import read_description
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_handover import RedisHandOver
 from balancer.errors import StoreError
-from balancer.routing import class_queue, direct_queue, is_class_queue, is_direct_queue
+from balancer.routing import class_queue, direct_queue, is_routed_queue
 
 #: How the look is called in the lock that lets one worker of the fleet take it.
 LOOK: Final = "strays"
@@ -42,7 +42,7 @@ def return_strays(connection: Connection, heartbeat_ttl_s: float) -> int:
             continue  # a look at the fleet sets it aside
         queues = {direct, class_queue(one.hardware.hardware_class)}
         (served if one.instance.encode() in fresh else gone).update(queues)
-    stranded = sorted(queue for queue in gone - served if is_direct_queue(queue) or is_class_queue(queue))
+    stranded = sorted(filter(is_routed_queue, gone - served))
     return RedisHandOver(connection, _nobody).return_stranded(stranded) if stranded else 0
 
 

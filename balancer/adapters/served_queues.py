@@ -9,7 +9,7 @@ from __future__ import annotations
 from balancer.adapters.documents import Description, read_description, read_lane
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import StoreError
-from balancer.routing import class_queue, direct_queue, is_class_queue, is_direct_queue, lane_queue
+from balancer.routing import class_queue, direct_queue, is_routed_queue, lane_queue
 
 
 class ServedQueues:
@@ -23,7 +23,7 @@ class ServedQueues:
 
     def instead_of(self, queue: str, profile: str, task: str) -> str:
         """`queue`, or the lane of this profile where it is a queue of ours that nobody serves."""
-        if not is_direct_queue(queue) and not is_class_queue(queue):
+        if not is_routed_queue(queue):
             return queue
         if self._served is None:
             self._served = self._look()

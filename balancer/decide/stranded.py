@@ -26,8 +26,7 @@ from balancer.model.table import WorkerTable
 from balancer.routing import (
     class_queue,
     direct_queue,
-    is_class_queue,
-    is_direct_queue,
+    is_routed_queue,
     strike_reason,
     unfit_reason,
 )
@@ -91,13 +90,12 @@ def stranded_moves(situation: Situation, made: Iterable[Order], idle: dict[str, 
 
 def unserved(fleet: Fleet) -> list[str]:
     """Class and direct queues that hold messages, or may, though no worker of the fleet serves them."""
-    held = {queue for queue, waiting in fleet.queues.items()
-            if waiting and (is_direct_queue(queue) or is_class_queue(queue))}
+    held = {queue for queue, waiting in fleet.queues.items() if waiting and is_routed_queue(queue)}
     held |= {direct_queue(name) for name in fleet.silent}
-    if held:
-        held -= {direct_queue(name) for name in fleet.names}
-        held -= {class_queue(name) for name in sorts_of(WorkerTable.of(fleet.workers).roster).classes}
-    return sorted(held)
+    if not held:
+        return []
+    roster = WorkerTable.of(fleet.workers).roster
+    return sorted(held.difference(direct_queues(roster), map(class_queue, sorts_of(roster).classes)))
 
 
 def _places(situation: Situation) -> list[Place]:
@@ -107,7 +105,7 @@ def _places(situation: Situation) -> list[Place]:
     """
     waiting: dict[str, list[QueuedTask]] = {}
     for task in situation.fleet.queued:
-        if is_direct_queue(task.queue) or is_class_queue(task.queue):
+        if is_routed_queue(task.queue):
             waiting.setdefault(task.queue, []).append(task)
     if not waiting:
         return []

@@ -17,6 +17,7 @@ from typing import Any
 import redis
 from celery import Celery, signals
 
+from tests.waiting import wait_until
 from workers import BalancedTask, install
 
 URL = os.environ.get("BALANCER_TEST_URL", "redis://127.0.0.1:6379/0")
@@ -64,8 +65,8 @@ def step(self: Any, value: int, steps: int = 1, wait_s: float = 0.05, until: str
         done += 1
         ledger().rpush(f"step:{self.request.id}", done)
         self.checkpoint(done, share=done / steps)
-        while until and done == 1 and not ledger().exists(f"open:{until}"):
-            time.sleep(0.02)
+        if until and done == 1:
+            wait_until(lambda: ledger().exists(f"open:{until}"), f"{until} is open")
     return value + steps
 
 
