@@ -16,11 +16,12 @@ Kind = Literal["cpu", "cuda", "rocm", "mps", "openvino", "qnn", "webnn", "webgpu
 #: The kinds of hardware this project knows, in the order of the seed's table.
 KINDS: Final[tuple[Kind, ...]] = ("cpu", "cuda", "rocm", "mps", "openvino", "qnn", "webnn", "webgpu")
 
+_BY_NAME: Final[dict[str, Kind]] = {kind: kind for kind in KINDS}
+
 
 def as_kind(text: str) -> Kind | None:
     """`text` as a kind of hardware, whatever its case; `None` when it is none."""
-    lowered = text.strip().lower()
-    return next((kind for kind in KINDS if kind == lowered), None)
+    return _BY_NAME.get(text.strip().lower())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
