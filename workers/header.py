@@ -16,8 +16,8 @@ from typing import Any, TypeGuard
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The header as read. `profile` and `group` are "" when it names none, `size` 1 when it says none; `at`
-    is when it was published (s); `claim` is the token of a claim that this worker took with the delivery,
-    never the publisher's."""
+    is when it was published (s); `begun` says that it goes on with what began in time: its `expires` is met.
+    `claim` is the token of a claim that this worker took with the delivery, never the publisher's."""
 
     profile: str = ""
     group: str = ""
@@ -25,6 +25,7 @@ class Header:
     epoch: int = 0
     claim: str = ""
     at: float | None = None
+    begun: bool = False
 
     def ready_at(self, eta: Any) -> float | None:
         """When its task could first have begun (s): published, and its `eta` (ISO 8601 or `None`) come."""
@@ -50,6 +51,7 @@ def read_header(raw: Any) -> Header:
         epoch=int(epoch) if _is_number(epoch) and 0 <= epoch < 10**6 else 0,
         claim=claim if isinstance(claim, str) else "",
         at=float(at) if _is_number(at) and 0 < at < 10**12 else None,
+        begun=raw.get("begun") is True,
     )
 
 

@@ -43,8 +43,8 @@ REFUSED: Final = ("held", "stale", "done")
 #: What an ack tells where the run's process has stored its end: it is never the commit then.
 STORED: Final = "stored"
 
-#: What of the header is the publisher's; the rest is said in a worker and means nothing elsewhere.
-PUBLISHED: Final = ("at", "v", "profile", "size", "epoch")
+#: What of the header the message says; the rest is said in a worker and means nothing elsewhere.
+PUBLISHED: Final = ("at", "v", "profile", "group", "size", "epoch", "begun")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -332,7 +332,7 @@ def mark(
     if verdict in ("taken", "answer"):
         header.update(claim=token, lapses=lapses)
     if verdict == "answer":
-        header["kept"] = kept
+        header.update(kept=kept, begun=True)
     elif verdict != "taken":
         header["verdict"] = verdict
     if suspect:

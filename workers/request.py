@@ -62,6 +62,12 @@ class BalancedRequest(Request):  # type: ignore[misc]
             return True
         return bool(super().revoked())
 
+    def maybe_expire(self) -> bool:
+        """What has begun in time goes on, however late it arrives where it was moved to."""
+        if read_header(self.request_dict.get("balancer")).begun:
+            return False
+        return bool(super().maybe_expire())
+
     def hand_over(self) -> None:
         """The message is another's from here on: free its place, and let no pool process begin it."""
         self.handed_over = True

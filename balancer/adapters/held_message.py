@@ -65,20 +65,23 @@ class HeldMessage:
         """Whether kombu restored it once: only then may two workers' entries bear one tag."""
         return bool(self.headers.get("redelivered"))
 
-    def moved_to(self, queue: str) -> str | bytes:
-        """The message with a fresh tag and the next epoch, as it lies in `queue`."""
-        return rewrite(self.raw, queue, self.delivery)[0]
+    def moved_to(self, queue: str, *, begun: bool = False) -> str | bytes:
+        """The message with a fresh tag and the next epoch, as it lies in `queue`; what has `begun` does not
+        expire any more."""
+        return rewrite(self.raw, queue, self.delivery, begun=begun)[0]
 
     def again_in(self, queue: str) -> str:
         """The message with a fresh tag and its own epoch, as it lies in `queue`.
 
-        What is not balanced keeps its exchange and routing key, and is marked as kombu marks it.
+        A balanced one was committed: it answers, however late. What is not balanced keeps its exchange and
+        routing key, and is marked as kombu marks it.
         """
         message: dict[str, Any] = json.loads(json.dumps(self.message))
         properties = message["properties"]
         properties["delivery_tag"] = f"{self.delivery.tag.split('~')[0]}~{secrets.token_hex(3)}"
         if self.balanced:
             properties["delivery_info"] |= {"exchange": "", "routing_key": queue}
+            message["headers"]["balancer"]["begun"] = True
         else:
             message["headers"]["redelivered"] = properties["delivery_info"]["redelivered"] = True
         return json.dumps(message)

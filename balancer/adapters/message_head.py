@@ -26,7 +26,7 @@ _PRIORITY: Final = re.compile(rb'(?<!\\)"priority"\s*:\s*(\d{1,4})\b')
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """A queued message. `published_at` is the publisher's clock (s), so is `expires_at`, when it must have
-    begun; `profile` is "" when it names none."""
+    begun, unless it has; `profile` is "" when it names none."""
 
     task_id: str
     profile: str = ""
@@ -72,7 +72,7 @@ def _head(task_id: str, balancer: Any, priority: Any, expires: Any) -> Head:
         size=_positive(header.get("size")) or 1.0,
         priority=priority if isinstance(priority, int) else None,
         published_at=_positive(header.get("at")),
-        expires_at=_time(expires),
+        expires_at=None if header.get("begun") is True else _time(expires),
     )
 
 

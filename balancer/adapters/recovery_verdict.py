@@ -17,7 +17,7 @@ Action = Literal["push", "answer", "plain", "drop", "leave", "aside", "unread"]
 FIELDS: Final = ("g", "state", "owner", "tag", "claim", "deaths", "begun")
 
 #: Fields that are read beside them.
-TOLD: Final = ("started", "died")
+TOLD: Final = ("started", "died", "checkpointed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class FenceRecord:
     begun: str = ""
     started: str = ""
     died: str = ""
+    checkpointed: str = ""
 
     @classmethod
     def read(cls, raw: Sequence[bytes | None]) -> FenceRecord:
@@ -49,6 +50,10 @@ class FenceRecord:
     def body_began(self) -> bool:
         """Whether the run of this record is known to have reached its body."""
         return bool(self.begun or self.started)
+
+    def saved_by(self, delivery: Delivery) -> bool:
+        """Whether the run of this delivery has saved a checkpoint, so that the next one goes on with it."""
+        return bool(self.checkpointed) and self.state == "run" and self.g == delivery.generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,7 +101,7 @@ def resend(connection: Connection, failed: Failed) -> bool:
     if held is None:
         raise StoreError(f"{failed.task_id} cannot be sent again: {failed.reason}")
     step = max((n for n, one in enumerate(keys.priority_steps) if one <= held.priority), default=0)
-    envelope = held.moved_to(failed.queue) if held.balanced else held.again_in(failed.queue)
+    envelope = held.moved_to(failed.queue, begun=True) if held.balanced else held.again_in(failed.queue)
     return bool(connection.script("resend")(
         [keys.failed, keys.failed_untold, keys.fence(held.task_id), keys.queue_lists(failed.queue)[step]],
         [failed.task_id, failed.document, envelope, held.delivery.next_generation(), ABANDONED_TTL_S,

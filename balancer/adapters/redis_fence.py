@@ -267,7 +267,7 @@ class Fence:
         held = self.connection.client.hget(keys.unacked, delivery.tag)
         if held is None:
             return "gone"
-        envelope, priority = rewrite(held, queue, delivery)
+        envelope, priority = rewrite(held, queue, delivery, begun=token is not None)
         lists = dict(zip(keys.priority_steps, keys.queue_lists(queue), strict=True))
         step = max((s for s in keys.priority_steps if s <= priority), default=keys.priority_steps[0])
         told = HandedOver(at=0.0, move_id=move_id, task_id=delivery.task_id, worker=self.worker, queue=queue,
@@ -292,11 +292,12 @@ class Fence:
         return str(answer.decode())
 
 
-def rewrite(held: bytes, queue: str, delivery: Delivery) -> tuple[bytes, int]:
+def rewrite(held: bytes, queue: str, delivery: Delivery, *, begun: bool = False) -> tuple[bytes, int]:
     """The message of an `unacked` entry as it must lie in `queue`, and its priority.
 
     A fresh delivery tag (the old one is the old holder's), `delivery_info` that a restore
-    follows, the next epoch; the body is not touched. Raises `StoreError` if it is no message.
+    follows, the next epoch; the body is not touched. What has `begun` does not expire any more.
+    Raises `StoreError` if it is no message.
     """
     try:
         message = json.loads(held)[0]
@@ -304,7 +305,8 @@ def rewrite(held: bytes, queue: str, delivery: Delivery) -> tuple[bytes, int]:
         priority = int(properties.get("priority") or properties["delivery_info"].get("priority") or 0)
         properties["delivery_tag"] = f"{delivery.tag.split('~')[0]}~{delivery.epoch + 1}"
         properties["delivery_info"] = {**properties["delivery_info"], "exchange": "", "routing_key": queue}
-        headers["balancer"] = {**(headers.get("balancer") or {}), "epoch": delivery.epoch + 1}
+        told = {"epoch": delivery.epoch + 1, **({"begun": True} if begun else {})}
+        headers["balancer"] = {**(headers.get("balancer") or {}), **told}
         headers.pop("redelivered", None)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise StoreError(f"the message of task {delivery.task_id} cannot be rewritten: {error!r}") from error

@@ -252,7 +252,8 @@ def _documents(one: Judged, instance: str, losses: str) -> tuple[str | bytes, st
     if held is None or action == "unread":
         return unread_document(one.tag, one.raw, instance), ""
     if action == "push":
-        return held.moved_to(one.queue), _recovered(held, instance, one.queue)
+        begun = one.fence.saved_by(held.delivery)
+        return held.moved_to(one.queue, begun=begun), _recovered(held, instance, one.queue)
     if action in ("answer", "plain"):
         return held.again_in(one.queue), _recovered(held, instance, one.queue)
     if action == "aside":

@@ -315,6 +315,8 @@ def test_only_where_it_lies_and_its_epoch_are_rewritten() -> None:
     envelope, priority = rewrite(json.dumps([message, "", "lane"]).encode(), "target", delivery)
     again = json.loads(envelope)
     assert priority == 6
+    ran = json.loads(rewrite(json.dumps([message, "", "lane"]).encode(), "target", delivery, begun=True)[0])
+    assert ran["headers"]["balancer"] == again["headers"]["balancer"] | {"begun": True}
     assert again["properties"].pop("delivery_tag") == "x~4"
     assert again["properties"]["delivery_info"].pop("routing_key") == "target"
     assert again["headers"]["balancer"].pop("epoch") == 4

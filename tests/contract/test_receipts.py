@@ -109,6 +109,14 @@ def publish(app: Celery, task: str = "proj.t", **headers: Any) -> None:
         )
 
 
+def test_what_the_message_says_comes_with_the_delivery(app: Celery, desk: Desk) -> None:
+    """A retry goes to the lane of its group, and what has begun is not to expire."""
+    told = {"at": 1.5, "v": 1, "profile": "p@gold", "group": "gold", "size": 2.0, "epoch": 0, "begun": True}
+    publish(app, balancer=told | {"claim": "forged", "kept": "forged"})
+    header = desk.header(desk.take())
+    assert header == told | {"claim": desk.state("claim"), "lapses": header["lapses"]}
+
+
 def dead(desk: Desk, instance: str) -> None:
     desk.client.zrem(desk.keys.alive, instance)
 
@@ -318,6 +326,7 @@ def test_a_committed_delivery_of_a_dead_worker_comes_with_its_kept_value(
     desk.qos.restore_by_tag(tag)
     header = other.header(other.take())
     assert (header["kept"], header["claim"]) == ('["kept"]', desk.state("claim"))
+    assert header["begun"] is True
 
 
 def test_a_cancelled_task_is_delivered_as_cancelled(app: Celery, desk: Desk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,11 @@ def ids(connection: Connection, queue: str = LANE) -> list[str]:
     return [message["headers"]["id"] for message in waiting(connection, queue)]
 
 
+def begun(message: dict[str, Any]) -> bool:
+    """Whether a message says that it goes on with what began in time."""
+    return message["headers"]["balancer"].get("begun") is True
+
+
 @pytest.fixture
 def recovery(connection: Connection) -> Recovery:
     moment = now(connection)
@@ -137,11 +143,26 @@ def test_a_recovered_task_has_a_fresh_tag_the_next_epoch_and_keeps_its_checkpoin
     assert recovery.recover(DEAD).returned == 1
     (message,) = waiting(connection)
     assert message["properties"]["delivery_tag"] != "tag-t"
-    assert message["headers"]["balancer"]["epoch"] == 1
+    assert (message["headers"]["balancer"]["epoch"], begun(message)) == (1, True)
     assert live.saved("t") == (b"half", 0.5)
     assert dead.commit("t", token, finished("t"), finished("t", "stale")) is False
     again = Delivery(task_id="t", nesting=0, retries=0, epoch=1, tag="new")
     assert live.claim(again, started("t")).verdict == "taken"
+
+
+def test_what_begins_anew_after_a_death_expires_as_celery_has_it(
+    connection: Connection, recovery: Recovery, dead: Fence
+) -> None:
+    dead.claim(deliver(connection, "unsaved"), started("unsaved"))
+    # The checkpoint of a try before is no sign that this one has begun.
+    first = Delivery(task_id="retried", nesting=0, retries=0, epoch=0, tag="first")
+    token = dead.claim(first, started("retried")).token
+    dead.checkpoint("retried", token, b"half", 0.5)
+    dead.commit("retried", token, finished("retried", "retry"), finished("retried", "stale"), end="again")
+    second = replace(deliver(connection, "retried", retries=1), retries=1)
+    dead.claim(second, started("retried"))
+    assert recovery.recover(DEAD).returned == 2
+    assert [begun(message) for message in waiting(connection)] == [False, False]
 
 
 def test_what_was_committed_is_answered_by_the_next_claim(
@@ -153,6 +174,7 @@ def test_what_was_committed_is_answered_by_the_next_claim(
     (message,) = waiting(connection)
     tag = message["properties"]["delivery_tag"]
     assert tag != "tag-t"
+    assert begun(message)
     answer = live.claim(Delivery(task_id="t", nesting=0, retries=0, epoch=0, tag=tag), started("t"))
     assert (answer.verdict, answer.kept) == ("answer", b"value")
 
@@ -299,7 +321,7 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_can_be_sent_again(
     assert redis_failed.resend(connection, kept) is True
     assert redis_failed.resend(connection, kept) is False
     (message,) = waiting(connection)
-    assert message["headers"]["balancer"]["epoch"] == 3
+    assert (message["headers"]["balancer"]["epoch"], begun(message)) == (3, True)
     again = Delivery(task_id="t", nesting=0, retries=0, epoch=3, tag="again")
     claim = live.claim(again, started("t"))
     assert (claim.verdict, claim.suspect) == ("taken", False)

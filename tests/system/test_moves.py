@@ -106,6 +106,20 @@ def once(movers: FleetUnderTest, tasks: Any, kind: str, shape: str, number: int)
     assert movers.ledger.lrange(f"step:{task_id}", 0, -1) == [str(i + 1) for i in range(STEPS)]
 
 
+def test_what_began_in_time_is_finished_where_it_moves(movers: FleetUnderTest, tasks: Any) -> None:
+    """Its `expires` is over when it arrives: it had begun, so that its deadline is met."""
+    late = {"steps": STEPS, "until": "expires-asked"}
+    result = tasks.step.apply_async((0,), late, expires=3, queue=direct_queue("a@test"))
+    over = time.time() + 3
+    wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
+    wait_until(lambda: time.time() > over, "its deadline is over")
+    hand_over(tasks.app).request(move("running", result.id, "a@test", 0), timeout_s=30)
+    movers.ledger.set("open:expires-asked", 1)
+    assert result.get(timeout=60) == STEPS
+    movers.finished_once(result.id)
+    assert movers.ledger.lrange(f"started:{result.id}", 0, -1) == ["a@test", "b@test"]
+
+
 def test_an_eta_is_kept_by_the_worker_it_moves_to(movers: FleetUnderTest, tasks: Any) -> None:
     gate = tasks.gate.apply_async(("eta",), queue=direct_queue("a@test"))
     wait_until(lambda: movers.runs_on(gate.id, "a"), "a cannot begin it, however late it is asked")

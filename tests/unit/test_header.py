@@ -21,6 +21,8 @@ def test_a_whole_header_is_read() -> None:
     assert read_header({"profile": "p@g", "group": "g"}) == Header(profile="p@g", group="g")
     assert read_header({"group": 7}) == Header()
     assert read_header({"at": 12.5}) == Header(at=12.5)
+    assert read_header({"begun": True}) == Header(begun=True)
+    assert read_header({"begun": 1}) == Header()
 
 
 @pytest.mark.parametrize(

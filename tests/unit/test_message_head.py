@@ -36,6 +36,14 @@ def test_when_it_expires_is_read(written: str, at: float | None) -> None:
     assert message_head._parsed(raw) == read_head(raw)
 
 
+def test_what_has_begun_does_not_expire() -> None:
+    raw = raw_message("t1", "p", expires="2026-05-04T12:00:00+00:00")
+    begun = json.loads(raw)
+    begun["headers"]["balancer"]["begun"] = True
+    assert read_head(raw) != Head(task_id="t1", profile="p", priority=0)
+    assert read_head(json.dumps(begun).encode()) == Head(task_id="t1", profile="p", priority=0)
+
+
 def test_a_long_body_is_not_needed() -> None:
     raw = raw_message("t1", "p", body="x" * 100_000)
     assert read_head(raw[-END_BYTES:]) == read_head(raw)
