@@ -29,10 +29,12 @@ class Wait:
 
 @dataclass(slots=True)
 class History:
-    """Ends by task id, and everything in the order in which it ended. `moves` counts completed ones by kind,
-    `lost_s` is work of bodies that had to be done again, `joules` what all workers drew."""
+    """Ends by task id, those that `expired` apart, and everything in the order in which it ended. `moves`
+    counts completed ones by kind, `lost_s` is work of bodies that had to be done again, `joules` what all
+    workers drew."""
 
     ended: dict[str, float] = field(default_factory=dict)
+    expired: dict[str, float] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     moves: Counter[str] = field(default_factory=Counter)

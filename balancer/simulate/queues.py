@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from balancer.model import QueuedTask
-from balancer.simulate.scenario import Job
+from balancer.simulate.scenario import INFINITY, Job
 
 #: The priority lists of kombu's Redis transport.
 STEPS: Final = (0, 3, 6, 9)
@@ -20,12 +20,19 @@ WINDOW: Final = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A message: its job, since when it lies where it lies, and the share that earlier runs saved."""
+    """A message: its job, since when it lies where it lies, the share that earlier runs saved, and whether it
+    goes on with what has `begun`, which no longer expires."""
 
     job: Job
     since: float
     share: float = 0.0
     epoch: int = 0
+    begun: bool = False
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it must have begun (s); `None` where it need not."""
+        return None if self.begun or self.job.expires_s == INFINITY else self.job.expires_s
 
     @property
     def step(self) -> int:
@@ -87,6 +94,6 @@ class Queues:
         """The first messages, as the store shows them."""
         return [
             QueuedTask(task_id=m.job.task_id, queue=queue, profile=m.job.profile, size=m.job.size,
-                       priority=m.job.priority)
+                       priority=m.job.priority, expires_at=m.expires_at)
             for m in islice(self.messages(queue), WINDOW)
         ]

@@ -72,7 +72,8 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A task: `size` is what its message tells, `work` what it truly is, in the same unit."""
+    """A task: `size` is what its message tells, `work` what it truly is, in the same unit. It is dropped
+    where it has not begun by `expires_s`."""
 
     task_id: str
     profile: str
@@ -80,6 +81,7 @@ class Job:
     size: float = 1.0
     work: float = 1.0
     priority: int | None = None
+    expires_s: float = INFINITY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,8 @@ class Costs:
 class Scenario:
     """Everything one run needs. `seconds` holds the true seconds of work 1 by profile and hardware class; a
     pair that is not there cannot run. `disturbed_s` is when a spike comes, or the start: the
-    recovery from it is measured. `settings` is what differs from the balancer's defaults."""
+    recovery from it is measured. `settings` is what differs from the balancer's defaults. Over the spans
+    `away` (from, until) no balancer runs."""
 
     name: str
     about: str
@@ -108,6 +111,7 @@ class Scenario:
     costs: Costs = field(default_factory=Costs)
     disturbed_s: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    away: tuple[tuple[float, float], ...] = ()
 
     @property
     def until_s(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from balancer.decide.history import ASSUMED_BYTES_PER_S
 from balancer.decide.situation import Strategy
 from balancer.decide.stranded import unserved
 from balancer.migration import Request
-from balancer.model import Event, HandedOver, Move, Refused, RunFinished, RunStarted
+from balancer.model import Event, Fleet, HandedOver, Move, Refused, RunFinished, RunStarted
 from balancer.routing import direct_queue, lane_queue
 from balancer.settings import Settings
 from balancer.simulate.governor import Governor
@@ -38,7 +39,8 @@ def play(scenario: Scenario, strategy: Strategy, settings: Settings, *, ahead: i
 class Twin:
     """One simulation. Each `_on_…` handles one kind of event."""
 
-    __slots__ = ("_events", "_numbers", "_orphans", "_silent", "governor", "history", "scenario", "world")
+    __slots__ = ("_events", "_numbers", "_ordered_at", "_orphans", "_silent", "governor", "history",
+                 "scenario", "world")
 
     def __init__(self, scenario: Scenario, strategy: Strategy, settings: Settings, ahead: int) -> None:
         self.scenario = scenario
@@ -49,6 +51,7 @@ class Twin:
         self._numbers = count()
         self._orphans: dict[str, list[Waiting]] = {}
         self._silent: list[str] = []
+        self._ordered_at = 0.0
 
     def run(self) -> History:
         """Plays everything."""
@@ -59,7 +62,8 @@ class Twin:
         self._at(0.0, self._on_turn, 0)
         jobs, patience = len(self.scenario.jobs), _patience(self.scenario)
         now = 0.0
-        while self._events and len(self.history.ended) < jobs and now <= patience:
+        over = self.history.ended, self.history.expired
+        while self._events and sum(map(len, over)) < jobs and now <= patience:
             now = self._events[0][0]
             while self._events and self._events[0][0] <= now:
                 _, _, handle, subject = heapq.heappop(self._events)
@@ -112,18 +116,27 @@ class Twin:
             node.account(now)
             if node.throttles():
                 self._on_speed(now, node)
-        silent, self._silent = tuple(self._silent), []
-        fleet = self.world.observe(now, settings.heartbeat_ttl, silent)
-        each = max(1, round(settings.check_interval / settings.price_interval))
-        turn = self.governor.turn(fleet, whole=number % each == 0)
-        self.world.follow(turn.orders)
+        fleet = self.world.observe(now, settings.heartbeat_ttl, tuple(self._silent))
+        if not any(begin <= now < end for begin, end in self.scenario.away):
+            each = max(1, round(settings.check_interval / settings.price_interval))
+            self._govern(now, fleet, whole=number % each == 0)
+        elif now - self._ordered_at > settings.order_ttl:
+            self.world.follow({})
+        # Any worker sees to this, with a balancer or without.
         self._free(now, unserved(fleet))
+        self._at(now + settings.price_interval, self._on_turn, number + 1)
+
+    def _govern(self, now: float, fleet: Fleet, *, whole: bool) -> None:
+        """What the balancer decides is followed."""
+        self._silent = []
+        turn = self.governor.turn(fleet, whole=whole)
+        self.world.follow(turn.orders)
+        self._ordered_at = now
         for command in turn.commands:
             if isinstance(command, Request):
                 self._request(now, command.move)
             else:
                 self._withdraw(command.move)
-        self._at(now + settings.price_interval, self._on_turn, number + 1)
 
     def _request(self, now: float, move: Move) -> None:
         """What the hand-over does with a move."""
@@ -131,7 +144,7 @@ class Twin:
             moved = self.world.queues.remove(move.source, move.task_id, move.count)
             for message in moved:
                 self._waited(now, move.source, message)
-                self._send(now, move.target_queue, message.job, message.share, message.epoch)
+                self._send(now, move.target_queue, message)
             self.governor.settle(move, len(moved), now)
             return
         node = self.world.nodes[move.source]
@@ -156,7 +169,7 @@ class Twin:
                                        reason="running"))
             return
         node.reserved.remove(held)
-        self._left(now, node, held.job, held.share, held.epoch, move)
+        self._left(now, node, held, move)
 
     def _on_leave(self, now: float, node: Node, run: Run, move: Move) -> None:
         """A running task at its next checkpoint after the wish; one that is interrupted, where it is."""
@@ -165,22 +178,22 @@ class Twin:
         node.account(now)
         share = self._kept(now, run) if move.preempt else run.share_at(now)
         self._ended(now, node, run, share, "moved")
-        self._left(now, node, run.job, share, run.message.epoch, move)
+        self._left(now, node, replace(run.message, share=share, begun=True), move)
 
-    def _left(self, now: float, node: Node, job: Job, share: float, epoch: int, move: Move) -> None:
-        self._tell(HandedOver(at=now, move_id=move.move_id, task_id=job.task_id, worker=node.name,
+    def _left(self, now: float, node: Node, message: Waiting, move: Move) -> None:
+        self._tell(HandedOver(at=now, move_id=move.move_id, task_id=message.job.task_id, worker=node.name,
                               queue=move.target_queue, state_bytes=self.scenario.costs.state_bytes))
-        self._send(now, move.target_queue, job, share, epoch + 1)
+        self._send(now, move.target_queue, replace(message, epoch=message.epoch + 1))
 
-    def _send(self, now: float, queue: str, job: Job, share: float, epoch: int) -> None:
-        self._at(now + self.scenario.costs.handover_s, self._on_arrival, queue, job, share, epoch)
+    def _send(self, now: float, queue: str, message: Waiting) -> None:
+        self._at(now + self.scenario.costs.handover_s, self._on_arrival, queue, message)
 
-    def _on_arrival(self, now: float, queue: str, job: Job, share: float, epoch: int) -> None:
+    def _on_arrival(self, now: float, queue: str, message: Waiting) -> None:
         """A moved message; if the worker that it was sent to is gone, it goes back to its lane."""
         owners = {direct_queue(name): node for name, node in self.world.nodes.items()}
         front = queue in owners and not owners[queue].alive
-        queue = lane_queue(job.profile) if front else queue
-        self.world.queues.put(queue, Waiting(job=job, since=now, share=share, epoch=epoch), front=front)
+        queue = lane_queue(message.job.profile) if front else queue
+        self.world.queues.put(queue, replace(message, since=now), front=front)
 
     def _on_loss(self, now: float, node: Node) -> None:
         """A worker is killed. What it held is found when its heartbeat is missed."""
@@ -189,7 +202,8 @@ class Twin:
         for run in node.runs.values():
             kept = self._kept(now, run)
             self.history.spans.append(self._span(node, run, now, done=False))
-            orphans.append(Waiting(job=run.job, since=now, share=kept, epoch=run.message.epoch + 1))
+            orphans.append(replace(run.message, share=kept, epoch=run.message.epoch + 1,
+                                   begun=run.message.begun or run.saved is not None))
         node.alive = False
         node.runs, node.reserved = {}, []
         self._orphans[node.name] = orphans
@@ -217,8 +231,7 @@ class Twin:
 
     def _to_front(self, now: float, messages: Sequence[Waiting]) -> None:
         for message in reversed(messages):
-            again = Waiting(job=message.job, since=now, share=message.share, epoch=message.epoch)
-            self.world.queues.put(lane_queue(message.job.profile), again, front=True)
+            self.world.queues.put(lane_queue(message.job.profile), replace(message, since=now), front=True)
 
     def _pull(self, now: float) -> None:
         """Every node that has room takes what it may; those that reserve begin with what they hold."""
@@ -227,8 +240,10 @@ class Twin:
             self._hold(now, taken)
 
     def _hold(self, now: float, taken: Taken) -> None:
-        node = taken.node
-        if len(node.runs) < node.machine.slots:
+        node, due = taken.node, taken.message.expires_at
+        if due is not None and due < now:
+            self.history.expired[taken.message.job.task_id] = now
+        elif len(node.runs) < node.machine.slots:
             self._start(now, node, taken.message, taken.queue)
         else:
             node.reserved.append(taken.message)

@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
 
+from balancer.decide.columns import fitness
 from balancer.decide.fragments import Room
 from balancer.decide.pull import TYPICAL, Device, ranked
-from balancer.model import Fleet, Footprint, Lane, Order, Reading
+from balancer.model import Fleet, Footprint, Lane, Order, Reading, due_s
 from balancer.routing import can_run, class_queue, direct_queue, lane_queue, strike_reason
 from balancer.simulate.node import Node
 from balancer.simulate.queues import WINDOW, Queues, Waiting
 from balancer.simulate.scenario import Scenario
 
-Kind = tuple[str | float | None, ...]
+Kind = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,8 @@ class World:
     """Nodes by name, the queues, and the orders that the nodes follow; `ahead` messages are reserved a node
     beyond its slots."""
 
-    __slots__ = ("_able", "_asked", "_order_of", "ahead", "nodes", "orders", "queues", "scenario")
+    __slots__ = ("_able", "_asked", "_asks_for_workers", "_order_of", "ahead", "nodes", "orders", "queues",
+                 "scenario")
 
     def __init__(self, scenario: Scenario, ahead: int = 0) -> None:
         self.scenario = scenario
@@ -54,6 +56,7 @@ class World:
         needed = {name: profile.needs.gpu_memory_bytes or 0 for name, profile in scenario.profiles.items()}
         self._asked = Asked(by_profile=needed, by_queue={
             lane_queue(name): Footprint(share=share) for name, share in needed.items()})
+        self._asks_for_workers = any(profile.needs.affinity for profile in scenario.profiles.values())
         self._able: dict[tuple[str, str], bool] = {}
         self._order_of = {lane_queue(name): profile for name, profile in scenario.profiles.items()}
 
@@ -73,12 +76,14 @@ class World:
         )
 
     def _lane(self, queue: str, at: float) -> Lane:
-        sizes = [m.job.size for m in islice(self.queues.messages(queue), WINDOW)]
+        seen = list(islice(self.queues.messages(queue), WINDOW))
+        sizes = [message.job.size for message in seen]
         since = self.queues.head_since(queue)
         return Lane(
             queue=queue, profile=self._order_of[queue], waiting=self.queues.waiting[queue],
             mean_size=sum(sizes) / len(sizes) if sizes else 1.0,
             oldest_s=None if since is None else at - since,
+            due_s=due_s((message.expires_at for message in seen), at),
         )
 
     def follow(self, orders: Mapping[str, Order]) -> None:
@@ -112,9 +117,12 @@ class World:
         order = self.orders.get(name)
         if order is not None and (node.name in order.first_runs or node.name in order.special):
             return None
+        if self._asks_for_workers:
+            return None
         speed = order.speeds.get(node.name, 1.0) if order else 1.0
         free = node.free_bytes(self._asked.by_profile)
-        return name, speed, free, None if free is None else node.free_slots(self.ahead)
+        room = None if free is None else node.free_slots(self.ahead)
+        return name, speed, free, room, *fitness(node.machine.hardware)
 
     def _take(self, node: Node, at: float) -> tuple[str, Waiting] | None:
         hardware = node.machine.hardware

@@ -13,10 +13,14 @@ from balancer.decide.estimate import Estimate, Estimates
 from balancer.errors import SettingError
 from balancer.model import Hardware, Needs, TaskProfile, as_kind
 from balancer.settings import Settings, parse
-from balancer.simulate.scenario import INFINITY, Costs, Job, Machine, Scenario, Slowdown
+from balancer.simulate.scenario import INFINITY, Costs, Heat, Job, Machine, Scenario, Slowdown
 
 ANCHOR = "cuda-V100"
 CLASSES = (ANCHOR, "cuda-K80", "rocm-MI50", "cpu")
+SURE = "anchor@twin"
+
+#: All memory of a device, bytes.
+WHOLE = 16 * 10**9
 
 
 @st.composite
@@ -25,17 +29,19 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     up to twenty jobs of up to four kinds."""
     seconds = {f"p{i}": _speeds(draw) for i in range(draw(st.integers(1, 4)))}
     profiles = {name: _profile(draw, name, tuple(by_class)) for name, by_class in seconds.items()}
-    anchor = Machine(name="anchor@twin", hardware=_hardware(ANCHOR), slots=draw(st.integers(1, 3)))
+    anchor = Machine(name=SURE, hardware=_hardware(ANCHOR), slots=draw(st.integers(1, 3)),
+                     shared_bytes=draw(st.sampled_from([None, WHOLE])))
     others = [_machine(draw, i) for i in range(draw(st.integers(0, 5)))]
     if draw(st.booleans()):
         crowd = _hardware(draw(st.sampled_from(CLASSES)))
         others += [Machine(name=f"crowd{i}@twin", hardware=crowd, slots=1) for i in range(4)]
+    away = draw(st.sampled_from([(), (), ((10.0, 60.0),), ((20.0, INFINITY),)]))
     jobs = [_job(draw, i, sorted(seconds)) for i in range(draw(st.integers(1, 20)))]
     return Scenario(
         name="random", about="drawn by hypothesis", machines=(anchor, *others),
         jobs=tuple(sorted(jobs, key=lambda job: (job.release_s, job.task_id))), profiles=profiles,
         seconds=seconds, costs=Costs(handover_s=draw(st.sampled_from([0.0, 0.1, 3.0])),
-                                     checkpoint_s=draw(st.sampled_from([1.0, 5.0, 40.0]))),
+                                     checkpoint_s=draw(st.sampled_from([1.0, 5.0, 40.0]))), away=away,
     )
 
 
@@ -46,15 +52,18 @@ def _speeds(draw: st.DrawFn) -> dict[str, float]:
 
 def _profile(draw: st.DrawFn, name: str, able: tuple[str, ...]) -> TaskProfile:
     checkpoints, restartable = draw(st.booleans()), draw(st.booleans())
+    needed = draw(st.sampled_from([None, None, WHOLE // 4, WHOLE // 2 + 1, WHOLE]))
+    affinity = draw(st.sampled_from([(), (), (), (), (SURE,)]))
     return TaskProfile(name=name, task="t", checkpoints=checkpoints, restartable=restartable,
-                       needs=Needs(hardware=able))
+                       group=draw(st.sampled_from(["", "", "a", "b"])),
+                       needs=Needs(hardware=able, gpu_memory_bytes=needed, affinity=affinity))
 
 
-def _hardware(hardware_class: str) -> Hardware:
+def _hardware(hardware_class: str, gpu_memory_bytes: int = WHOLE) -> Hardware:
     kind, _, model = hardware_class.partition("-")
     known = as_kind(kind)
     assert known is not None
-    return Hardware(kind=known, model=model)
+    return Hardware(kind=known, model=model, gpu_memory_bytes=None if kind == "cpu" else gpu_memory_bytes)
 
 
 def _machine(draw: st.DrawFn, number: int) -> Machine:
@@ -62,8 +71,11 @@ def _machine(draw: st.DrawFn, number: int) -> Machine:
     until_s = draw(st.sampled_from([INFINITY, INFINITY, from_s + 10.0, from_s + 37.5]))
     slow = draw(st.sampled_from([0.0, 0.1, 0.5]))
     slowed = (Slowdown(from_s=from_s + 5.0, until_s=from_s + 45.0, speed=slow),) if slow else ()
+    hardware = _hardware(draw(st.sampled_from(CLASSES)), draw(st.sampled_from([WHOLE, WHOLE, WHOLE // 3])))
     return Machine(
-        name=f"m{number}@twin", hardware=_hardware(draw(st.sampled_from(CLASSES))), from_s=from_s,
+        name=f"m{number}@twin", hardware=hardware, from_s=from_s,
+        shared_bytes=draw(st.sampled_from([None, hardware.gpu_memory_bytes])),
+        heat=draw(st.sampled_from([None, None, None, Heat(rise_celsius=70.0, tau_s=20.0)])),
         until_s=until_s, slots=draw(st.integers(1, 3)), speed=draw(st.sampled_from([0.3, 1.0, 1.0, 2.0])),
         slowdowns=slowed, pool=draw(st.sampled_from(["prefork", "prefork", "solo"])),
     )
@@ -71,9 +83,10 @@ def _machine(draw: st.DrawFn, number: int) -> Machine:
 
 def _job(draw: st.DrawFn, number: int, profiles: list[str]) -> Job:
     size = draw(st.sampled_from([0.1, 1.0, 1.0, 4.0]))
+    release_s = draw(st.sampled_from([0.0, 0.0, 3.0, 20.0, 40.0]))
     return Job(
-        task_id=f"job-{number:03d}", profile=draw(st.sampled_from(profiles)), size=size,
-        release_s=draw(st.sampled_from([0.0, 0.0, 3.0, 20.0, 40.0])),
+        task_id=f"job-{number:03d}", profile=draw(st.sampled_from(profiles)), size=size, release_s=release_s,
+        expires_s=release_s + draw(st.sampled_from([INFINITY, INFINITY, INFINITY, 0.0, 5.0, 30.0])),
         work=size * draw(st.sampled_from([0.5, 1.0, 1.0, 3.0])),
         priority=draw(st.sampled_from([None, None, 0, 9])),
     )
@@ -104,7 +117,9 @@ VALUES: dict[str, list[Any]] = {
     "move_timeout": [0.1, 5.0, 60.0], "max_simultaneous_migrations": [0, 1, 2, 10_000],
     "preempt": ["restartable", "always", "never"], "handover_cost": [0.0, 0.1, 10.0],
     "tie_ratio": [0.0, 0.15, 1.0], "starvation_factor": [1.0, 4.0], "heartbeat_ttl": [2.0, 10.0],
-    "energy_slack": [0.0, 60.0],
+    "energy_slack": [0.0, 60.0], "backlog_weight": [0.0, 0.5, 1.0], "order_ttl": [4.0, 30.0],
+    "group_weights": [{"a": 3.0}, {"a": 0.1, "b": 10.0}],
+    "hints": [{"p0": {"cuda": 0.1, "cpu": 500.0}}, {"p0": {ANCHOR: 300.0}, "p1": {"cuda-K80": 0.01}}],
     **{name: [True, True, False] for name in (
         "enable_task_migration", "enable_dynamic_thresholds", "enable_predictive_balancing",
         "enable_cost_benefit_analysis", "enable_hardware_specific_strategies", "enable_resource_efficiency")},

@@ -122,10 +122,12 @@ def test_limits_hold_nothing_bounces_and_every_task_ends(made: Scenario, options
         watched.memory = replace(watched.memory, estimates=data.draw(beliefs(made), "beliefs"))
     twin.governor = watched
     history = twin.run()
-    note(f"{strategy}: {len(history.ended)} of {len(made.jobs)} ended by {history.until_s:.0f} s, "
-         f"{dict(history.moves)}")
+    note(f"{strategy}: {len(history.ended)} of {len(made.jobs)} ended, {len(history.expired)} expired by "
+         f"{history.until_s:.0f} s, {dict(history.moves)}")
     assert_no_ping_pong(watched.ended, watched.fleets, options_)
-    assert set(history.ended) == {job.task_id for job in made.jobs}
+    due = {job.task_id: job.expires_s for job in made.jobs}
+    assert set(history.ended) | set(history.expired) == set(due)
+    assert all(at > due[task_id] for task_id, at in history.expired.items())
 
 
 def test_what_was_sent_to_the_last_worker_of_a_class_ends_when_that_is_killed() -> None:
