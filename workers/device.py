@@ -11,9 +11,9 @@ from balancer.model import Footprint, Hardware, Reading, TaskProfile
 
 
 def shared_device(hardware: Hardware, reading: Reading, slots: int, lanes: Mapping[str, TaskProfile],
-                  held: Iterable[str]) -> Device | None:
-    """The device by the profiles that are `held`; `None` where nothing is shared: one slot, a device that
-    does not tell its memory, or tasks that ask for none.
+                  held: Iterable[str], coming: int = 0) -> Device | None:
+    """The device by the profiles that are `held` and the bytes of what is `coming` to it by moves; `None`
+    where nothing is shared: one slot, a device that does not tell its memory, or tasks that ask for none.
 
     A worker that reserves beyond its slots may always take one task more, if there is memory for it.
     """
@@ -27,7 +27,7 @@ def shared_device(hardware: Hardware, reading: Reading, slots: int, lanes: Mappi
     asked_by = {lane.name: lane.needs.gpu_memory_bytes or 0 for lane in lanes.values()}
     profiles = list(held)
     free = left_bytes(total, (asked_by.get(name, 0) for name in profiles), reading.gpu_memory_free_bytes)
-    room = Room(left=(free,), slots=max(1, slots - len(profiles)))
+    room = Room(left=(max(0.0, free - coming),), slots=max(1, slots - len(profiles)))
     return Device(room=room, takes=takes)
 
 

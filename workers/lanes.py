@@ -136,7 +136,9 @@ class LaneFollower:
     def _judged(self, able: list[str], holding: tuple[str, ...]) -> list[str]:
         """The lanes this worker may serve now, best first, by the last look."""
         waiting, heads = self.seen.waiting, self.seen.heads
-        device = shared_device(self.hardware, self.view.reading, self.view.slots, self.view.lanes, holding)
+        coming = self.order.coming.get(self.worker, 0) if self.order is not None else 0
+        device = shared_device(self.hardware, self.view.reading, self.view.slots, self.view.lanes, holding,
+                               coming)
         if device is not None:
             able = [queue for queue in able if device.holds(queue)]
         if self.order is None:

@@ -20,6 +20,7 @@ from balancer.decide.forecast import Foresight, Records
 from balancer.decide.foreseen import SYSTEM, confident
 from balancer.decide.load import system_load, utilisations
 from balancer.decide.memory import Memory
+from balancer.decide.rooms import kept_free
 from balancer.decide.series import Series
 from balancer.decide.situation import Situation, Strategy
 from balancer.decide.trend import TREND_RECORDS, workload_trend
@@ -70,6 +71,7 @@ def decide(
     # Step 6: what the strategy suggests, through the one choke point.
     suggestions = strategy.suggest(replace(now, orders=orders, columns=seen))
     moves, rejected = plan.admit(suggestions, now)
+    orders = kept_free(orders, now, moves)
     asleep, news = rest.asleep(memory.asleep, seen, memory.needs, fleet.at, settings)
     memory, system = replace(memory, asleep=asleep), memory.foresight.track(SYSTEM)
     return memory, Decision(
@@ -118,6 +120,7 @@ def between(
     if getattr(strategy, "eager", False) and not settings.dry_run:
         now = replace(situation(memory, fleet, settings, in_flight=in_flight), orders=orders, columns=seen)
         moves, _ = plan.admit(strategy.suggest(now), now)
+        orders = kept_free(orders, now, moves)
     return memory, ShortTurn(at=fleet.at, strategy=strategy.name, orders=orders, moves=moves)
 
 

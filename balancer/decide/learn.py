@@ -25,6 +25,11 @@ from balancer.settings import Settings
 #: Floor of the weight of the newest move in a profile's averages.
 MOVE_ALPHA: Final = 0.2
 
+#: One move speaks for so many times the cost that was known of its profile, or of a hand-over of `LEAST_S`
+#: seconds: what stood longer waited for a slot or for memory, which the next one need not.
+UNLIKELY: Final = 10.0
+LEAST_S: Final = 0.1
+
 #: How the detail of a refusal begins that says nothing about whether moving works: the task was done
 #: before it could leave.
 MOOT: Final = "finished"
@@ -67,9 +72,11 @@ def _with(history: MoveHistory, migration: Migration, settings: Settings) -> Mov
     move = migration.move
     profiles, tasks = dict(history.profiles), dict(history.tasks)
     past = profiles.get(move.profile, ProfileMoves())
-    history = _with_state(history, past, migration, settings)
+    handover_s = settings.handover_cost if past.cost_s is None else past.cost_s
+    stood_s = _believed_s(migration, handover_s, history.bandwidth_bytes_per_s)
+    history = _with_state(history, migration, stood_s, handover_s)
     if migration.successful or not migration.detail.startswith(MOOT):
-        profiles[move.profile] = _profile_after(past, migration, history.bandwidth_bytes_per_s)
+        profiles[move.profile] = _profile_after(past, migration, stood_s, history.bandwidth_bytes_per_s)
     if move.task_id:
         earlier = tasks.get(move.task_id)
         tasks[move.task_id] = TaskMoves(
@@ -87,26 +94,33 @@ def _with(history: MoveHistory, migration: Migration, settings: Settings) -> Mov
     )
 
 
+def _believed_s(migration: Migration, handover_s: float, bandwidth_bytes_per_s: float) -> float | None:
+    """The standstill as far as it is believed (s); `None` where it was not timed."""
+    stood_s = standstill_s(migration)
+    likely_s = max(LEAST_S, handover_s) + (migration.state_bytes or 0) / bandwidth_bytes_per_s
+    return None if stood_s is None else min(stood_s, UNLIKELY * likely_s)
+
+
 def _with_state(
-    history: MoveHistory, past: ProfileMoves, migration: Migration, settings: Settings
+    history: MoveHistory, migration: Migration, stood_s: float | None, handover_s: float
 ) -> MoveHistory:
     """The history that has seen the state of this move on its way: all of the standstill that a hand-over of
     its profile does not explain."""
-    stood_s, carried = standstill_s(migration), migration.state_bytes or 0
+    carried = migration.state_bytes or 0
     if stood_s is None or not carried or migration.move.kind == "queued":
         return history
-    handover_s = settings.handover_cost if past.cost_s is None else past.cost_s
     return replace(
         history, state_bytes=(1 - MOVE_ALPHA) * history.state_bytes + carried,
         state_s=(1 - MOVE_ALPHA) * history.state_s + max(0.0, stood_s - handover_s))
 
 
-def _profile_after(past: ProfileMoves, migration: Migration, bandwidth_bytes_per_s: float) -> ProfileMoves:
+def _profile_after(past: ProfileMoves, migration: Migration, measured_s: float | None,
+                   bandwidth_bytes_per_s: float) -> ProfileMoves:
     """The profile after one more move, whose cost is its standstill less the time its state took."""
     count = past.count + 1
     alpha = max(1.0 / count, MOVE_ALPHA)
     success = (1 - alpha) * past.success + alpha * float(migration.successful)
-    cost_s, measured_s = past.cost_s, standstill_s(migration)
+    cost_s = past.cost_s
     if measured_s is not None:
         measured_s = max(0.0, measured_s - (migration.state_bytes or 0) / bandwidth_bytes_per_s)
         cost_s = measured_s if cost_s is None else (1 - alpha) * cost_s + alpha * measured_s

@@ -1,16 +1,22 @@
 """What is left of the GPU memory that a worker's slots share, once all that was sent to it is there.
 
 An idle slot is no place for a task whose memory another one on its way will take: it would have left its
-device only to wait. Asked by `rescue` and `stranded` for each idle worker they think of; pure.
+device only to wait. Asked by `rescue` and `stranded` for each idle worker they think of, and told to the
+workers by their orders (`kept_free`), so that nothing small takes the room meanwhile; pure.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
+from balancer.decide.capacity import direct_queues
 from balancer.decide.fragments import left_bytes
 from balancer.decide.situation import Situation
-from balancer.model import Needs, Worker
+from balancer.model import Fleet, Move, Needs, Order, Worker
+from balancer.model.table import WorkerTable
 from balancer.routing import direct_queue, is_direct_queue
 
 
@@ -41,6 +47,28 @@ class Rooms:
         free = left_bytes(total, here.values(), read)
         return needs.gpu_memory_bytes <= free - sum(size for task, size in coming.items() if task not in here)
 
+    def coming(self, fleet: Fleet) -> dict[str, dict[str, int]]:
+        """Bytes of what comes to a worker of several slots and is not there yet, by class and worker."""
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        places = direct_queues(WorkerTable.of(fleet.workers).roster)
+        for queue, tasks in self._coming.items():
+            worker = fleet.workers[places[queue]] if queue in places else None
+            if worker is not None and worker.slots > 1:
+                here = {held.task_id for held in (*worker.running, *worker.reserved)}
+                if size := sum(size for task, size in tasks.items() if task not in here):
+                    found[worker.hardware.hardware_class][worker.name] = size
+        return found
+
     def take(self, worker: Worker, task_id: str, needs: Needs) -> None:
         """A task that needs this is sent to the worker."""
         self._coming[direct_queue(worker.name)][task_id] = needs.gpu_memory_bytes or 0
+
+
+def kept_free(orders: Sequence[Order], situation: Situation, moves: Sequence[Move]) -> tuple[Order, ...]:
+    """The orders with what comes to each worker by the moves under way and by these new `moves`."""
+    if not any(lane.profile.needs.gpu_memory_bytes for lane in situation.fleet.lanes):
+        return tuple(orders)
+    rooms = Rooms(replace(situation, in_flight=(*situation.in_flight, *moves)))
+    coming = rooms.coming(situation.fleet)
+    return tuple(replace(order, coming=MappingProxyType(coming[order.hardware_class]))
+                 if order.hardware_class in coming else order for order in orders)

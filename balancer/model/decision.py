@@ -170,7 +170,8 @@ class Order:
     that nobody of the class has run yet and that this worker tries before any other. `usual` are the
     fleet's usual tasks by the device memory (bytes) that they take, with how often each comes
     (Σ = 1); empty where no task takes any. So many of the first groups are `urgent`: they go
-    before all others, whatever their ratio.
+    before all others, whatever their ratio. `coming` is, by worker, the device memory (bytes) of what is on
+    its way there, which it keeps free.
     """
 
     hardware_class: str
@@ -189,6 +190,7 @@ class Order:
     strategy: str = "priced"
     usual: tuple[tuple[float, Footprint], ...] = ()
     urgent: int = 0
+    coming: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,15 +30,14 @@ class Wait:
 @dataclass(slots=True)
 class History:
     """Ends by task id, those that `expired` apart, and everything in the order in which it ended. `moves`
-    counts completed ones by kind, `lost_s` is work of bodies that had to be done again, `joules` what all
-    workers drew."""
+    counts completed ones by kind and those that were "proactive", `lost_s` is work of bodies that had to be
+    done again, `joules` what all workers drew."""
 
     ended: dict[str, float] = field(default_factory=dict)
     expired: dict[str, float] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     moves: Counter[str] = field(default_factory=Counter)
-    proactive: int = 0
     lost_s: float = 0.0
     joules: float = 0.0
     until_s: float = 0.0

@@ -39,8 +39,7 @@ def play(scenario: Scenario, strategy: Strategy, settings: Settings, *, ahead: i
 class Twin:
     """One simulation. Each `_on_…` handles one kind of event."""
 
-    __slots__ = ("_events", "_numbers", "_ordered_at", "_orphans", "_silent", "governor", "history",
-                 "scenario", "world")
+    __slots__ = ("_events", "_numbers", "_orphans", "_silent", "governor", "history", "scenario", "world")
 
     def __init__(self, scenario: Scenario, strategy: Strategy, settings: Settings, ahead: int) -> None:
         self.scenario = scenario
@@ -51,7 +50,6 @@ class Twin:
         self._numbers = count()
         self._orphans: dict[str, list[Waiting]] = {}
         self._silent: list[str] = []
-        self._ordered_at = 0.0
 
     def run(self) -> History:
         """Plays everything."""
@@ -77,7 +75,7 @@ class Twin:
         for ended in self.governor.ended:
             if ended.successful:
                 self.history.moves[ended.move.kind] += max(1, ended.moved)
-                self.history.proactive += ended.move.proactive
+                self.history.moves["proactive"] += ended.move.proactive
         return self.history
 
     def _at(self, when: float, handle: Callable[..., None], *subject: Any) -> None:
@@ -120,7 +118,7 @@ class Twin:
         if not any(begin <= now < end for begin, end in self.scenario.away):
             each = max(1, round(settings.check_interval / settings.price_interval))
             self._govern(now, fleet, whole=number % each == 0)
-        elif now - self._ordered_at > settings.order_ttl:
+        elif any(now - order.at > settings.order_ttl for order in self.world.orders.values()):
             self.world.follow({})
         # Any worker sees to this, with a balancer or without.
         self._free(now, unserved(fleet))
@@ -131,7 +129,6 @@ class Twin:
         self._silent = []
         turn = self.governor.turn(fleet, whole=whole)
         self.world.follow(turn.orders)
-        self._ordered_at = now
         for command in turn.commands:
             if isinstance(command, Request):
                 self._request(now, command.move)

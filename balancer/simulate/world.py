@@ -34,18 +34,19 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What tasks ask of a device's memory: bytes by profile, and the same by lane for `decide.pull`."""
+    """What tasks ask of a device's memory: bytes by profile, and the same by lane for `decide.pull`; whether
+    some ask for certain workers."""
 
     by_profile: dict[str, int]
     by_queue: dict[str, Footprint]
+    for_workers: bool
 
 
 class World:
     """Nodes by name, the queues, and the orders that the nodes follow; `ahead` messages are reserved a node
     beyond its slots."""
 
-    __slots__ = ("_able", "_asked", "_asks_for_workers", "_order_of", "ahead", "nodes", "orders", "queues",
-                 "scenario")
+    __slots__ = ("_able", "_asked", "_order_of", "ahead", "nodes", "orders", "queues", "scenario")
 
     def __init__(self, scenario: Scenario, ahead: int = 0) -> None:
         self.scenario = scenario
@@ -54,9 +55,10 @@ class World:
         self.queues = Queues(lane_queue(profile) for profile in scenario.profiles)
         self.orders: Mapping[str, Order] = {}
         needed = {name: profile.needs.gpu_memory_bytes or 0 for name, profile in scenario.profiles.items()}
-        self._asked = Asked(by_profile=needed, by_queue={
-            lane_queue(name): Footprint(share=share) for name, share in needed.items()})
-        self._asks_for_workers = any(profile.needs.affinity for profile in scenario.profiles.values())
+        self._asked = Asked(
+            by_profile=needed,
+            by_queue={lane_queue(name): Footprint(share=share) for name, share in needed.items()},
+            for_workers=any(profile.needs.affinity for profile in scenario.profiles.values()))
         self._able: dict[tuple[str, str], bool] = {}
         self._order_of = {lane_queue(name): profile for name, profile in scenario.profiles.items()}
 
@@ -111,13 +113,13 @@ class World:
 
     def _kind(self, node: Node) -> Kind | None:
         """Nodes of one kind answer alike at one moment; `None` for one that is like no other."""
-        if self.queues.waiting.get(direct_queue(node.name)) or node.machine.heat is not None:
+        own = self.queues.waiting.get(direct_queue(node.name))
+        if own or node.machine.heat is not None or self._asked.for_workers:
             return None
         name = node.machine.hardware.hardware_class
         order = self.orders.get(name)
-        if order is not None and (node.name in order.first_runs or node.name in order.special):
-            return None
-        if self._asks_for_workers:
+        if order is not None and any(node.name in told
+                                     for told in (order.first_runs, order.special, order.coming)):
             return None
         speed = order.speeds.get(node.name, 1.0) if order else 1.0
         free = node.free_bytes(self._asked.by_profile)
@@ -138,9 +140,15 @@ class World:
         lanes = self._ordered(node, at) if self._some_fit(node) else ()
         return self.queues.take((*own, *(q for q in lanes if self._runs(node, q))), fits)
 
+    def _free_bytes(self, node: Node) -> int | None:
+        """What is free of its device for what it may choose."""
+        free, order = node.free_bytes(self._asked.by_profile), self.orders.get(
+            node.machine.hardware.hardware_class)
+        return free if free is None or order is None else free - order.coming.get(node.name, 0)
+
     def _some_fit(self, node: Node) -> bool:
         """Whether anything waits in a lane that its device has room for."""
-        free = node.free_bytes(self._asked.by_profile)
+        free = self._free_bytes(node)
         return free is None or any(self.queues.waiting[queue] and asked.share <= free
                                    for queue, asked in self._asked.by_queue.items())
 
@@ -167,7 +175,7 @@ class World:
 
     def _device(self, node: Node) -> Device | None:
         """What is free of a shared device, and what a task of each lane takes of it."""
-        free = node.free_bytes(self._asked.by_profile)
+        free = self._free_bytes(node)
         if free is None:
             return None
         room = Room(left=(float(free),), slots=node.free_slots(self.ahead))

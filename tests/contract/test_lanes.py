@@ -143,6 +143,13 @@ def test_memory_that_was_promised_is_not_promised_again(connection: Connection) 
     assert lanes_of(follower.arrange([A, B, C, *OWN])) == []
 
 
+def test_room_is_kept_for_what_comes_by_a_move(connection: Connection) -> None:
+    publish(connection, order((A,), (B,), (C,), coming={"w@h": 8_000_000_000, "other@h": 16_000_000_000}))
+    assert lanes_of(sharing(connection, []).arrange([A, B, C, *OWN])) == [A, B]
+    assert lanes_of(sharing(connection, ["a"]).arrange([A, B, C, *OWN])) == [A]
+    assert lanes_of(sharing(connection, ["b"]).arrange([A, B, C, *OWN])) == []
+
+
 def test_what_others_took_of_a_shared_device_counts_too(connection: Connection) -> None:
     publish(connection, order((A,), (B,), (C,)))
     assert lanes_of(sharing(connection, [], gpu_memory_free_bytes=9e9).arrange([A, B, C, *OWN])) == [A, B]

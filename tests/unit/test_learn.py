@@ -58,13 +58,27 @@ def test_other_events_teach_nothing() -> None:
 
 
 def test_success_and_cost_are_moving_averages_that_begin_as_means() -> None:
-    ended = [migration(gap_s=2.0), migration("stale"), migration(gap_s=4.0)]
+    ended = [migration(gap_s=0.2), migration("stale"), migration(gap_s=0.4)]
     history = learn_migrations(fresh(SETTINGS), ended, SETTINGS).history
     moves = history.profiles["p"]
     assert moves.count == 3
     assert moves.success == pytest.approx(2 / 3)
-    assert moves.cost_s == pytest.approx(2 + (4 - 2) / 3)
+    assert moves.cost_s == pytest.approx(0.2 + (0.4 - 0.2) / 3)
     assert (history.initiated, history.successful) == (3, 2)
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_one_move_that_had_to_wait_hardly_counts(before: int) -> None:
+    """It stood for half a minute behind something else: neither its profile nor the network is that slow."""
+    waited = replace(migration(gap_s=31.0), state_bytes=10_000_000)
+    history = learn_migrations(fresh(SETTINGS), [*[migration(gap_s=0.1)] * before, waited], SETTINGS).history
+    assert (history.profiles["p"].cost_s or 0.0) < 2.0
+    assert history.bandwidth_bytes_per_s > 5e6
+
+
+def test_moves_that_always_stand_long_are_believed() -> None:
+    history = learn_migrations(fresh(SETTINGS), [migration(gap_s=30.0)] * 20, SETTINGS).history
+    assert history.profiles["p"].cost_s == pytest.approx(30.0, rel=0.1)
 
 
 def test_bandwidth_is_learned_from_what_a_hand_over_does_not_explain() -> None:

@@ -6,16 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from balancer.decide.rooms import Rooms
+from balancer.decide import engine
+from balancer.decide.memory import fresh
+from balancer.decide.rooms import Rooms, kept_free
 from balancer.decide.situation import Situation
 from balancer.decide.strategies import by_name
-from balancer.model import Fleet, Move, Needs, QueuedTask, Reading, Score, Worker
+from balancer.model import Fleet, Move, Needs, Order, QueuedTask, Reading, Score, Worker
 from balancer.routing import direct_queue
+from balancer.settings import Settings
 from tests.unit.fleets import NOW, held, known, lane, situation, worker
 
 V100, K80 = "cuda-V100", "cuda-K80"
 HALF, MOST = Needs(gpu_memory_bytes=8), Needs(gpu_memory_bytes=12)
 LANES = (lane("half", 0, HALF), lane("most", 0, MOST))
+SETTINGS = Settings()
 TABLE = {name: {V100: 1.0, K80: 4.0} for name in ("half", "most")}
 
 
@@ -74,6 +78,28 @@ def test_what_is_on_its_way_or_lies_in_its_queue_counts() -> None:
     arrived = QueuedTask(task_id="x", queue=direct_queue(target.name), profile="half")
     once = Rooms(of(target, queued=(arrived,), moves=(moving("half", target),)))
     assert once.holds(target, HALF), "its message lies there and its move is not over: it is one task"
+
+
+def test_workers_are_told_what_to_keep_free() -> None:
+    target, other, single = device(V100), device(V100, 1, ("half",)), device(K80, slots=1)
+    lies = QueuedTask(task_id="q", queue=direct_queue(other.name), profile="most")
+    state = of(target, other, single, queued=(lies,), moves=(moving("half", target),))
+    orders = (Order(hardware_class=V100, at=NOW), Order(hardware_class=K80, at=NOW))
+    told = {order.hardware_class: order.coming for order in kept_free(orders, state, ())}
+    assert told == {V100: {target.name: 8, other.name: 12}, K80: {}}
+    assert kept_free(orders, of(target), (moving("most", target),))[0].coming == {target.name: 12}
+    arrived = replace(target, running=(held("x", "half", ran_s=1.0),))
+    assert kept_free(orders, of(arrived, moves=(moving("half", target),)), ()) == orders
+    alone = of(single, moves=(moving("half", single),))
+    assert kept_free(orders, alone, ()) == orders, "one slot: its next task has the device to itself"
+
+
+def test_a_turn_tells_of_the_moves_that_it_makes() -> None:
+    given = of(device(V100), device(K80, 0, ("half",)))
+    memory = replace(fresh(SETTINGS), estimates=given.estimates)
+    _, turn = engine.between(memory, given.fleet, SETTINGS, by_name("priced"), ())
+    assert [(order.hardware_class, dict(order.coming)) for order in turn.orders] == [
+        (K80, {}), (V100, {f"{V100}-0": 8})]
 
 
 @pytest.mark.parametrize("target", [worker(V100, slots=4), device(V100, 0, ("most",), slots=1)])
