@@ -88,7 +88,7 @@ def columns(fleet: Fleet, estimates: Estimates) -> Columns:
     return Columns(
         classes=sorts.classes,
         kinds=sorts.kinds,
-        able=_able(profiles_of(fleet), roster),
+        able=able(profiles_of(fleet), roster),
         place=sorts.place,
         speed=_speeds(roster, estimates.worker_class, estimates.worker_speed),
         slots=roster.slots,
@@ -177,7 +177,7 @@ def _as_known(roster: Roster, known: Mapping[str, str]) -> Flags:
 
 
 @kept
-def _able(profiles: tuple[TaskProfile, ...], roster: Roster) -> Flags:
+def able(profiles: tuple[TaskProfile, ...], roster: Roster) -> Flags:
     """Which classes have a worker that can ever run which lane's profile: (lanes, classes)."""
     answers: dict[Needs, list[bool]] = {}
     sorts = sorts_of(roster)

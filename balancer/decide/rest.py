@@ -2,8 +2,9 @@
 
 Only where `balancer_energy_slack` says that energy may cost time. A class needs the most slots that were in
 use lately, and some to spare; the workers beyond them, in the order of their nodes, count as slower: the
-awake ones are asked first, and when those are not enough the others help. Read by `order` and `capacity`;
-`engine` tells what changes.
+awake ones are asked first, and when those are not enough the others help. Where something has waited longer
+than energy may cost, a class that can run it needs all of its slots. Read by `order` and `capacity`; `engine`
+tells what changes.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Final
 
 import numpy as np
 
-from balancer.decide.columns import Columns, Flags, Floats
+from balancer.decide.columns import Columns, Flags, Floats, able, profiles_of, sorts_of
 from balancer.model import Fleet
-from balancer.model.table import WorkerTable
+from balancer.model.table import Roster, WorkerTable
 from balancer.settings import Settings
 
 #: The most slots that were in use count half after so long (s): a node is not woken for each gust.
@@ -51,6 +52,7 @@ def learn_needs(needs: Mapping[str, Need], fleet: Fleet, settings: Settings) -> 
         return needs
     used: dict[str, float] = {}
     busy = np.maximum(workers.numbers.busy, workers.holdings.ran) + workers.holdings.reserved
+    busy = np.where(_awaited(fleet, workers.roster, settings), workers.roster.slots, busy)
     for name, slots in zip(workers.roster.class_names, busy.tolist(), strict=True):
         used[name] = used.get(name, 0.0) + slots
     found = dict(needs)
@@ -58,6 +60,15 @@ def learn_needs(needs: Mapping[str, Need], fleet: Fleet, settings: Settings) -> 
         before = found[name].slots_at(fleet.at) if name in found else slots
         found[name] = Need(at=fleet.at, slots=max(slots, before))
     return MappingProxyType(found)
+
+
+def _awaited(fleet: Fleet, roster: Roster, settings: Settings) -> Flags:
+    """The workers (W,) of whose class something has waited longer than `balancer_energy_slack`."""
+    late = [i for i, lane in enumerate(fleet.lanes)
+            if lane.waiting > 0 and (lane.oldest_s or 0.0) > settings.energy_slack]
+    by_class: Flags = np.any(able(profiles_of(fleet), roster)[late], axis=0)
+    awaited: Flags = by_class[sorts_of(roster).place]
+    return awaited
 
 
 def resting(seen: Columns, needs: Mapping[str, Need], at: float, settings: Settings) -> Flags:

@@ -119,7 +119,7 @@ VALUES: dict[str, list[Any]] = {
     "tie_ratio": [0.0, 0.15, 1.0], "starvation_factor": [1.0, 4.0], "heartbeat_ttl": [2.0, 10.0],
     "energy_slack": [0.0, 60.0], "backlog_weight": [0.0, 0.5, 1.0], "order_ttl": [4.0, 30.0],
     "group_weights": [{"a": 3.0}, {"a": 0.1, "b": 10.0}],
-    "hints": [{"p0": {"cuda": 0.1, "cpu": 500.0}}, {"p0": {ANCHOR: 300.0}, "p1": {"cuda-K80": 0.01}}],
+    "hints": [{"p0": {"cuda": 0.1, "cpu": 60.0}}, {"p0": {ANCHOR: 60.0}, "p1": {"cuda-K80": 0.01}}],
     **{name: [True, True, False] for name in (
         "enable_task_migration", "enable_dynamic_thresholds", "enable_predictive_balancing",
         "enable_cost_benefit_analysis", "enable_hardware_specific_strategies", "enable_resource_efficiency")},

@@ -14,11 +14,11 @@ from balancer.decide.learn import learn
 from balancer.decide.order import orders
 from balancer.decide.rest import HALF_LIFE_S, RESTING, Need, asleep, learn_needs, resting, sleepers
 from balancer.decide.strategies.priced import Priced
-from balancer.model import Decision, Fleet
+from balancer.model import Decision, Fleet, Needs
 from balancer.settings import Settings
 from balancer.standing import Standing, statistics
 from balancer.state import State
-from tests.unit.fleets import NOW, fleet, held, known, situation, with_running
+from tests.unit.fleets import NOW, fleet, held, known, lane, situation, with_running
 
 V100 = "cuda-V100"
 FRUGAL = Settings(energy_slack=20.0)
@@ -46,6 +46,17 @@ def test_the_need_of_a_class_is_its_most_and_fades() -> None:
     assert later[V100].slots == pytest.approx(1.5)
     assert learn_needs(later, nodes(1, 1, 1, 1, at=NOW + HALF_LIFE_S), FRUGAL)[V100].slots == 4.0
     assert learn_needs(found, nodes(1, 1, 1, 1), Settings()) is found
+
+
+def test_where_something_waits_longer_than_energy_may_cost_nobody_rests() -> None:
+    """The one that is awake leaves it alone: hot, or bad at this very lane."""
+    idle = nodes(0, 0, 0, 0)
+    for waited_s, wanted, slots in ((19.0, Needs(), 0.0), (21.0, Needs(), 4.0),
+                                    (21.0, Needs(hardware=("rocm",)), 0.0)):
+        waits = replace(idle, lanes=(lane("a", 1, wanted, oldest_s=waited_s),))
+        assert learn_needs({}, waits, FRUGAL)[V100].slots == slots
+    empty = replace(idle, lanes=(lane("a", 0, oldest_s=21.0),))
+    assert learn_needs({}, empty, FRUGAL)[V100].slots == 0.0
 
 
 @pytest.mark.parametrize(
