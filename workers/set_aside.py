@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from balancer.adapters import redis_failed
 from balancer.adapters.held_message import read_held
+from balancer.adapters.served_queues import came_to
 from balancer.errors import BalancerError
 from balancer.model import GivenUp
 from workers.task import fence_of
@@ -27,7 +28,7 @@ def set_aside(request: Any, reason: str) -> None:
         connection, tag = fence.connection, request.delivery.tag
         raw = connection.client.hget(connection.keys.unacked, tag)
         held = read_held(tag, raw or b"")
-        queue = str((request.delivery_info or {}).get("routing_key") or held.routing_key)
+        queue = came_to(connection, held.exchange, held.routing_key) or held.routing_key
         document = redis_failed.failed_document(
             held, queue=queue, reason=reason, history=[f"{time.time():.0f} {fence.owner}"]
         )

@@ -7,6 +7,7 @@ to its lane.
 from __future__ import annotations
 
 from balancer.adapters.documents import Description, read_description, read_lane
+from balancer.adapters.held_message import bound_queue
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import StoreError
 from balancer.routing import class_queue, direct_queue, is_routed_queue, lane_queue
@@ -42,6 +43,15 @@ class ServedQueues:
             except (StoreError, UnicodeDecodeError):
                 continue  # a look at the fleet sets it aside
         return served
+
+
+def came_to(connection: Connection, exchange: str, routing_key: str) -> str | None:
+    """The queue that a message of this exchange came to; `None` where none is bound for it any more."""
+    if not exchange:
+        return routing_key
+    keys = connection.keys
+    table = connection.client.smembers(f"{keys.prefix}_kombu.binding.{exchange}")
+    return bound_queue(table, routing_key, keys.sep)
 
 
 def described(connection: Connection, heartbeat_ttl_s: float) -> list[Description]:

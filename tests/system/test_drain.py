@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
+from kombu import Exchange, Queue
 
 from balancer.adapters.documents import read_holds
 from balancer.cli import balancer
@@ -179,6 +180,30 @@ def test_a_warm_stop_hands_on_what_waits_at_once(
     assert starts(staying, running.id) == [f"{going}@test"]
     for result in (running, *reserved):
         wait_until(lambda r=result: staying.fence(r.id)["state"] == "done", "acknowledged")  # type: ignore[misc]
+
+
+def test_what_came_through_an_exchange_goes_back_to_the_queue_that_is_bound(
+    staying: FleetUnderTest, tasks: ModuleType, leaving: ModuleType, going: str
+) -> None:
+    films = Queue("films", Exchange("cinema", type="topic"), routing_key="film.#")
+
+    def serve(name: str) -> None:
+        tasks.app.control.add_consumer(
+            films.name, exchange="cinema", exchange_type="topic", routing_key="film.#",
+            destination=[f"{name}@test"], reply=True)
+
+    running = on(going, tasks.gate, going)
+    wait_until(lambda: staying.runs_on(running.id, going), f"it runs; {staying.said(going)}")
+    serve(going)
+    result = tasks.add.apply_async((7,), queue=films, routing_key="film.noir")
+    wait_until(lambda: staying.reserved_by(result.id, going), "it is held")
+    staying.processes[going].send_signal(signal.SIGTERM)
+    wait_until(lambda: staying.waiting("films"), f"it is back; {staying.said(going)}")
+    serve("stay")
+    assert result.get(timeout=60) == 7
+    staying.ledger.set(f"open:{going}", 1)
+    assert has_ended(staying, going) == 0
+    tasks.app.control.cancel_consumer(films.name, destination=["stay@test"], reply=True)
 
 
 def test_a_warm_stop_lets_a_task_leave_at_its_checkpoint(
