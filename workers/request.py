@@ -6,7 +6,7 @@ Celery names this class through `Task.Request` and mixes its own `execute_using_
 
 from __future__ import annotations
 
-from time import time
+from time import monotonic, time
 from typing import Any, Final
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -24,7 +24,7 @@ from workers.leaving import RefusedDelivery
 from workers.out_of_memory import sent_where_memory_is
 from workers.pulse import Pulse
 from workers.receipts import STORED, BalancedQoS, Receipt, receipt_of
-from workers.run import delivery_of, finished_document
+from workers.run import Run, delivery_of, finished_document
 from workers.set_aside import set_aside
 from workers.task import BalancedMixin, fence_of
 
@@ -49,6 +49,8 @@ class BalancedRequest(Request):  # type: ignore[misc]
     _failed = False
     #: What the fence said when the hard time limit was over.
     _limit: str | None = None
+    #: Celery has sent it again as a retry.
+    _comes_back = False
 
     @property
     def delivery(self) -> Any:
@@ -77,6 +79,9 @@ class BalancedRequest(Request):  # type: ignore[misc]
     def acknowledge(self) -> None:
         receipt = receipt_of(self.message)
         if self._was_given_back(receipt):
+            self._forget()
+            return
+        if receipt is not None and self._comes_back and not self._ends_as_retry(receipt):
             self._forget()
             return
         if receipt is not None and not self._failed and not self.acknowledged:
@@ -125,6 +130,25 @@ class BalancedRequest(Request):  # type: ignore[misc]
         """Celery acknowledges a task whose process was lost after its result was stored. The chord of such
         a task may not have heard of it yet: the next delivery tells the kept result again."""
         return False if self._context.chord else super()._success_was_stored()
+
+    def _retry_worker_lost(self, exc: Any, exc_info: Any) -> bool:
+        """As Celery's (`retry_on_worker_lost`), which acknowledges this delivery once the retry is sent."""
+        self._comes_back = True
+        self._comes_back = bool(super()._retry_worker_lost(exc, exc_info))
+        return self._comes_back
+
+    def _ends_as_retry(self, receipt: Receipt) -> bool:
+        """Tell the fence that the task comes back: else its retry would count as a copy of what has ended."""
+        fence, header = fence_of(self.app)[0], read_header(self.request_dict.get("balancer"))
+        began = monotonic() - max(0.0, time() - (self.time_start or time()))
+        run = Run(request=self._context, fence=fence, profile=header.profile or self.name, header=header,
+                  token=receipt.token, began=began)
+        try:
+            return fence.commit(self.id, run.token, run.finished("retry"), run.finished("stale"), end="again",
+                                generation=self.delivery.generation)
+        except (RedisError, BalancerError):
+            logger.warning("task %s: its retry could not be noted in its fence", self.id, exc_info=True)
+            return False
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         self._failed = self._failed or not soft

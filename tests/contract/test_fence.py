@@ -195,6 +195,15 @@ def test_a_retry_that_runs_already_has_ended_the_run_that_published_it(fence: Fe
     assert fence.commit("t", token, FINISHED, STALE, end="again", generation=FIRST.generation) is True
 
 
+def test_a_worker_may_send_again_what_has_lost_its_process(fence: Fence, other: Fence) -> None:
+    token = fence.claim(FIRST, STARTED).token
+    fence.release("t", FIRST.tag, lost=True)
+    assert fence.commit("t", token, FINISHED, STALE) is False
+    assert fence.commit("t", token, FINISHED, STALE, end="again") is True
+    assert other.claim(FIRST, STARTED).verdict == "done"
+    assert other.claim(replace(FIRST, retries=1), STARTED).verdict == "taken"
+
+
 def test_a_commit_before_a_death_is_answered_without_a_run(
     connection: Connection, fence: Fence, other: Fence
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from typing import Any
@@ -41,6 +43,19 @@ def hangs(self: Any, seconds: float) -> str:
         except SystemExit:
             continue
     return "done"
+
+
+@app.task(
+    shared=False, base=BalancedTask, bind=True, name="hostile.vanishes", checkpoints=True,
+    retry_on_worker_lost=True, default_retry_delay=0,
+)  # fmt: skip
+def vanishes(self: Any, how: str) -> list[Any]:
+    """Takes its process with it the first time."""
+    note(self, "started")
+    if self.request.retries == 0:
+        self.checkpoint("half")
+        sys.exit(3) if how == "exits" else os.kill(os.getpid(), signal.SIGKILL)
+    return [self.request.retries, self.resume()]
 
 
 class Careless(BalancedTask):

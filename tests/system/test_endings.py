@@ -165,6 +165,17 @@ def test_a_soft_time_limit_fails_the_task_once(
     forgotten(pools, result)
 
 
+@pytest.mark.parametrize("how", ["exits", "is killed"])
+def test_a_task_that_is_to_retry_when_its_process_is_lost_does(
+    pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType, how: str
+) -> None:
+    result = on(hostile.vanishes, "prefork", how)
+    assert result.get(timeout=60) == [1, "half"]
+    assert starts(pools, result) == 2
+    forgotten(pools, result)
+    pools.finished_once(result.id)
+
+
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL"])
 def test_a_running_task_is_revoked_once(pools: FleetUnderTest, tasks: ModuleType, signal: str) -> None:
     result = on(tasks.step, "prefork", 0, 400)

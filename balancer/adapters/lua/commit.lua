@@ -8,7 +8,8 @@ local record = redis.call('HMGET', KEYS[1], 'claim', 'state')
 if record[1] == ARGV[1] and (record[2] == 'fin' or record[2] == 'done') then return 1 end
 -- A retry, or a task that replaced itself: its next generation is no copy of one that has ended.
 local again = ARGV[2] == 'again' or string.find(ARGV[4], '"outcome":"ignored"', 1, true)
-if record[1] ~= ARGV[1] or record[2] ~= 'run' then
+-- A process that is gone has given its claim back; its worker may still have sent the task again.
+if record[1] ~= ARGV[1] or not (record[2] == 'run' or (ARGV[2] == 'again' and record[2] == 'free')) then
   -- Its own retry, or what it has replaced itself with, was published and has been claimed already:
   -- that nesting or count of retries comes only from a run that had the claim.
   local g = redis.call('HGET', KEYS[1], 'g')
