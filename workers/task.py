@@ -186,7 +186,10 @@ class BalancedMixin:
         if plan.tracks and not get_actual_ignore_result(self, request):
             told = {"pid": os.getpid(), "hostname": request.hostname}
             try:
-                self.backend.store_result(request.id, told, states.STARTED, request=request)
+                # What goes on may have said more of itself, or have been aborted: it is not unsaid.
+                begun = request.balancer_run.header.begun
+                if not begun or self.backend.get_state(request.id) in states.ALL_STATES:
+                    self.backend.store_result(request.id, told, states.STARTED, request=request)
             except SoftTimeLimitExceeded:
                 raise
             except Exception as error:

@@ -16,9 +16,11 @@ from typing import Any
 
 import redis
 from celery import Celery, signals
+from celery.contrib.abortable import AbortableTask
 
 from tests.waiting import wait_until
 from workers import BalancedTask, install
+from workers.task import BalancedMixin
 
 URL = os.environ.get("BALANCER_TEST_URL", "redis://127.0.0.1:6379/0")
 LEDGER = os.environ.get("BALANCER_TEST_LEDGER") or URL.rsplit("/", 1)[0] + "/1"
@@ -122,6 +124,22 @@ def over_a_gap(self: Any, gap: int) -> int:
 def limited(self: Any, value: int) -> int:
     note(self, "started")
     return value
+
+
+class Abortable(BalancedMixin, AbortableTask):  # type: ignore[misc]
+    abstract = True
+
+
+@app.task(shared=False, base=Abortable, bind=True, name="tests.abortable", checkpoints=True)
+def abortable(self: Any, steps: int) -> str:
+    """Leaves at a checkpoint when asked, and only then looks whether it is aborted."""
+    done = self.resume(0)
+    note(self, "started")
+    while done < steps:
+        time.sleep(0.05)
+        done += 1
+        self.checkpoint(done, share=done / steps)
+    return "aborted" if self.is_aborted() else "whole"
 
 
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.again", checkpoints=True)

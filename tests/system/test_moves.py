@@ -120,6 +120,16 @@ def test_what_began_in_time_is_finished_where_it_moves(movers: FleetUnderTest, t
     assert movers.ledger.lrange(f"started:{result.id}", 0, -1) == ["a@test", "b@test"]
 
 
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+def test_an_abort_is_not_unsaid_where_it_moves(movers: FleetUnderTest, tasks: Any) -> None:
+    result = tasks.abortable.apply_async((40,), queue=direct_queue("a@test"))
+    wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
+    result.abort()
+    hand_over(tasks.app).request(move("running", result.id, "a@test", 0), timeout_s=30)
+    assert result.get(timeout=60) == "aborted"
+    assert movers.ledger.lrange(f"started:{result.id}", 0, -1) == ["a@test", "b@test"]
+
+
 def test_an_eta_is_kept_by_the_worker_it_moves_to(movers: FleetUnderTest, tasks: Any) -> None:
     gate = tasks.gate.apply_async(("eta",), queue=direct_queue("a@test"))
     wait_until(lambda: movers.runs_on(gate.id, "a"), "a cannot begin it, however late it is asked")
