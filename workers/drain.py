@@ -267,8 +267,7 @@ def put_back(request: Any) -> bool:
 def give_up(consumer: Any, request: Any, queue: str) -> bool:
     """Hand one waiting request on; `False` when it stays (its body begins, or another has it)."""
     if isinstance(request, BalancedRequest):
-        fence = fence_of(consumer.app)[0]
-        return not relinquish(fence, request, f"drain-{request.id}", queue)
+        return not relinquish(consumer, request, f"drain-{request.id}", queue)
     if request.acknowledged or request.time_start:
         return False
     # Plain Celery's: it goes back as a rejected one does, and is not run here.

@@ -34,7 +34,7 @@ def balancer_relinquish(state: Any, move_id: str, task_id: str, queue: str, **_:
     """Hand a reserved task to another queue."""
     fence = fence_of(state.app)[0]
     try:
-        reason = relinquish(fence, held.find(state.consumer, task_id), move_id, queue)
+        reason = relinquish(state.consumer, held.find(state.consumer, task_id), move_id, queue)
     except (RedisError, BalancerError) as error:
         logger.warning("move %s of task %s was not made: %s", move_id, task_id, error)
         reason = f"error: {error}"
@@ -44,7 +44,7 @@ def balancer_relinquish(state: Any, move_id: str, task_id: str, queue: str, **_:
     return {"ok": f"task {task_id} is in {queue}"}
 
 
-def relinquish(fence: Fence, request: Any, move_id: str, queue: str) -> str:
+def relinquish(consumer: Any, request: Any, move_id: str, queue: str) -> str:
     """Give up a reserved delivery; returns why not, or "" when it is in `queue`."""
     if request is None:
         return "unknown"
@@ -56,10 +56,12 @@ def relinquish(fence: Fence, request: Any, move_id: str, queue: str) -> str:
     if getattr(delivery, "claim", "") and given_to_a_process(request):
         # Its body may begin at this moment, on the claim that it came with.
         return "running"
+    fence = fence_of(consumer.app)[0]
     size = state_bytes(fence, delivery)
     answer = fence.relinquish(delivery, queue, move_id, token=None, state_bytes=size)
     if answer != "moved":
         return "running" if answer == "fence" else str(answer)
+    held.let_go(consumer, request)
     request.hand_over()
     return ""
 

@@ -8,6 +8,7 @@ this worker saw the body begin; once it has run for longer than one report, that
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -95,6 +96,23 @@ def find(consumer: Any, task_id: str) -> Any:
     """The request of a task that this worker holds, or `None`."""
     waiting = (request for request in limited(consumer) if request.id == task_id)
     return worker_state.requests.get(task_id) or next(waiting, None)
+
+
+def let_go(consumer: Any, request: Any) -> None:
+    """Wait no more for the time or the token of a request that is another worker's now: it would take up a
+    place beyond the prefetch count until its time, or the token of one that is still here."""
+    bucket = getattr(consumer, "task_buckets", {}).get(request.task.name)
+    waiting = bucket.contents if bucket is not None else deque()
+    for entry in snapshot(waiting):
+        if entry[0] is request:
+            waiting.remove(entry)
+            return
+    timed = request._eta_timer_entry
+    if timed is not None and request in worker_state.scheduled_requests:
+        consumer.timer.cancel(timed)
+        # It stays in the schedule until its time, where `inspect scheduled` would show the request.
+        timed.args = ()
+        consumer.qos.decrement_eventually()
 
 
 def requests(consumer: Any) -> tuple[list[Any], list[Any]]:

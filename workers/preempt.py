@@ -111,7 +111,7 @@ def pool_name(consumer: Any) -> str:
 def _not_begun(wanted: Preemption, looks: int) -> str:
     """A task that waits is handed over as such; one that the pool was just given is looked at again."""
     try:
-        reason = relinquish(wanted.fence, wanted.request, wanted.move_id, wanted.queue)
+        reason = relinquish(wanted.consumer, wanted.request, wanted.move_id, wanted.queue)
     except (RedisError, BalancerError) as error:
         return f"error: {error}"
     if reason != "running" or not looks:

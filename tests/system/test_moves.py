@@ -154,6 +154,19 @@ def test_a_rate_limited_task_moves(movers: FleetUnderTest, tasks: Any) -> None:
     movers.finished_once(second.id)
 
 
+def test_what_was_to_begin_later_takes_no_place_where_it_was(movers: FleetUnderTest, tasks: Any) -> None:
+    queue, ask = direct_queue("a@test"), tasks.app.control.inspect(destination=["a@test"])
+    before = ask.stats()["a@test"]["prefetch_count"]
+    later = [tasks.add.apply_async((number,), countdown=900, queue=queue) for number in range(3)]
+    for number, result in enumerate(later):
+        wait_until(lambda r=result: movers.reserved_by(r.id, "a"), "a holds it")  # type: ignore[misc]
+        hand_over(tasks.app).request(move("reserved", result.id, "a@test", number), timeout_s=30)
+        wait_until(lambda r=result: movers.reserved_by(r.id, "b"), "b has it")  # type: ignore[misc]
+    wait_until(lambda: ask.stats()["a@test"]["prefetch_count"] == before, "a has its places back")
+    assert ask.scheduled() == {"a@test": []}
+    tasks.app.control.revoke([result.id for result in later])
+
+
 def test_a_task_retries_after_it_moved(movers: FleetUnderTest, tasks: Any) -> None:
     result = tasks.again.apply_async((8,), queue=direct_queue("a@test"))
     wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
