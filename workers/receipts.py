@@ -156,7 +156,7 @@ class Receiver:
     def give_up(self, channel: Any, tag: str, receipt: Receipt, *, requeue: bool, front: bool) -> None:
         """Drop a delivery, or put its message back so that any worker may claim it."""
         keys, task_id, instance = self.connection.keys, receipt.task_id, self._who[0]
-        message, lists = put_back(self.connection, channel, tag) if requeue else ("", [])
+        message, lists = put_back(self.connection, channel, tag, receipt) if requeue else ("", [])
         self.line.run(
             "reject",
             (
@@ -340,13 +340,21 @@ def mark(
     message.headers["balancer"] = header
 
 
-def put_back(connection: Connection, channel: Any, tag: str) -> tuple[str, list[str]]:
-    """The message of a delivery as it goes back to its queue, and the lists it goes into, as kombu does."""
+def put_back(connection: Connection, channel: Any, tag: str, receipt: Receipt) -> tuple[str, list[str]]:
+    """The message of a delivery as it goes back to its queue, and the lists it goes into, as kombu does.
+
+    Where its run has saved a checkpoint the next one goes on from there: it has begun in time.
+    """
     raw = connection.client.hget(connection.keys.unacked, tag)
     if raw is None:
         return "", []
     message, exchange, routing_key = loads(bytes_to_str(raw))
     message["headers"]["redelivered"] = True
+    claim, checkpointed = connection.client.hmget(
+        connection.keys.fence(receipt.task_id), ["claim", "checkpointed"]
+    )
+    if checkpointed and claim == receipt.token.encode():
+        message["headers"]["balancer"] = {**(message["headers"]["balancer"] or {}), "begun": True}
     message["properties"]["delivery_info"]["redelivered"] = True
     priority = channel._get_message_priority(message, reverse=False)
     queues = channel._lookup(exchange, routing_key)

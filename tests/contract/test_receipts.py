@@ -269,6 +269,15 @@ def test_a_rejected_delivery_goes_back_and_may_be_claimed_at_once(
     assert all("claim" in other.header(m) for m in taken)
 
 
+def test_what_goes_on_from_its_checkpoint_has_begun(app: Celery, desk: Desk) -> None:
+    publish(app)
+    for begun in (None, True):
+        message = desk.take()
+        assert desk.header(message).get("begun") is begun
+        desk.fence.checkpoint("t", desk.header(message)["claim"], b"half", 0.5)
+        message.reject(requeue=True)
+
+
 def test_a_rejected_delivery_is_put_back_once(app: Celery, desk: Desk) -> None:
     publish(app)
     message = desk.take()
