@@ -16,7 +16,6 @@ from celery.app.task import get_actual_ignore_result
 from celery.app.trace import task_has_custom
 from celery.backends.base import DisabledBackend
 from celery.backends.redis import RedisBackend
-from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import ResponseError
@@ -26,7 +25,7 @@ from balancer.settings import Settings
 from workers import identity, lease, leaving
 from workers.declared import may_be_repeated
 from workers.results import CarefulRedisBackend
-from workers.run import Run, answer, keep, patiently, through
+from workers.run import Run, answer, keep, past_its_limit, patiently, through
 from workers.trial import await_turn
 
 logger = get_task_logger(__name__)
@@ -158,11 +157,7 @@ def store(backend: Any, run: Run, value: Any, plan: Plan) -> bool:
         )
 
     try:
-        try:
-            done = patiently(finish)
-        except SoftTimeLimitExceeded:
-            # The body is done: its limit is not this step's.
-            done = patiently(finish)
+        done = past_its_limit(lambda: patiently(finish))
     except ResponseError as error:
         logger.warning("results are stored as Celery stores them from now on: %s", error)
         plan.fused = False

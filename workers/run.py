@@ -13,12 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, repeat
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final, Literal, TypeVar
 
 from celery import signals, states
-from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 from celery.utils.log import get_task_logger
 from kombu import serialization
 from redis.exceptions import RedisError, ResponseError
@@ -131,15 +132,17 @@ class Run:
         if settles and not SETTLING.connected:
             signals.task_postrun.connect(settle, weak=False, dispatch_uid="balancer-settle")
             SETTLING.connected = True
-        if not patiently(
-            lambda: self.fence.commit(
-                self.task_id,
-                self.token,
-                self.finished(outcome),
-                self.finished("stale"),
-                end=end,
-                kept=kept,
-                generation=self.delivery.generation,
+        if not past_its_limit(
+            lambda: patiently(
+                lambda: self.fence.commit(
+                    self.task_id,
+                    self.token,
+                    self.finished(outcome),
+                    self.finished("stale"),
+                    end=end,
+                    kept=kept,
+                    generation=self.delivery.generation,
+                )
             )
         ):
             raise leaving.RefusedDelivery("stale", self.backs_another())
@@ -172,6 +175,14 @@ class Run:
         if not patiently(holds):
             tell_duplicate(self, "stale")
             raise leaving.RefusedDelivery("stale", self.backs_another())
+
+
+def past_its_limit(step: Callable[[], T]) -> T:
+    """What ends a run whose body is done: its soft time limit, which comes once, is not this step's."""
+    try:
+        return step()
+    except SoftTimeLimitExceeded:
+        return step()
 
 
 def patiently(attempt: Callable[[], T], *, also: tuple[type[Exception], ...] = ()) -> T:
@@ -258,7 +269,7 @@ def through(run: Run, body: Callable[[], Any]) -> Any:
     try:
         return body()
     except leaving.Leave as leave:
-        leave_for(run, leave)
+        past_its_limit(partial(leave_for, run, leave))
     except Retry:
         run.commit("retry", end="again")
         raise
