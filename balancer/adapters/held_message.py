@@ -88,14 +88,17 @@ class HeldMessage:
 
 
 def read_held(tag: str, raw: bytes) -> HeldMessage:
-    """The entry `raw` under `tag`. Raises `StoreError` where it is no message of protocol 2."""
+    """The entry `raw` under `tag`. Raises `StoreError` where it is none that kombu writes.
+
+    What names no task in its headers (protocol 1, or another consumer's) goes by its `correlation_id`.
+    """
     try:
         message, exchange, routing_key = json.loads(raw)
         headers, properties = message["headers"], message["properties"]
         balancer = headers.get("balancer")
         epoch = balancer.get("epoch") if isinstance(balancer, dict) else 0
         delivery = Delivery(
-            task_id=str(headers["id"]),
+            task_id=str(headers.get("id") or properties.get("correlation_id") or tag),
             nesting=int(headers.get("replaced_task_nesting") or 0),
             retries=int(headers.get("retries") or 0),
             epoch=epoch if isinstance(epoch, int) and 0 <= epoch < 10**6 else 0,
@@ -104,7 +107,7 @@ def read_held(tag: str, raw: bytes) -> HeldMessage:
         if not isinstance(properties["delivery_info"], dict):
             raise TypeError("delivery_info is no object")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise StoreError(f"the delivery {tag} is no message of Celery's protocol 2: {error!r}") from error
+        raise StoreError(f"the delivery {tag} is no message of kombu's: {error!r}") from error
     return HeldMessage(
         raw=raw, message=message, exchange=str(exchange or ""), routing_key=str(routing_key or ""),
         delivery=delivery, balanced=isinstance(balancer, dict),
@@ -121,7 +124,7 @@ def bound_queue(bindings: Iterable[bytes], routing_key: str, sep: str) -> str | 
 
 
 def read_queued(raw: bytes) -> HeldMessage:
-    """A message as it lies in a queue. Raises `StoreError` where it is none of protocol 2."""
+    """A message as it lies in a queue. Raises `StoreError` where it is none that kombu writes."""
     try:
         message = json.loads(raw)
         properties = message["properties"]
@@ -129,4 +132,4 @@ def read_queued(raw: bytes) -> HeldMessage:
         entry = json.dumps([message, info.get("exchange", ""), info.get("routing_key", "")])
         return read_held(str(properties["delivery_tag"]), entry.encode())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StoreError(f"it is no message of Celery's protocol 2: {error!r}") from error
+        raise StoreError(f"it is no message of kombu's: {error!r}") from error

@@ -46,7 +46,7 @@ def failed_document(held: HeldMessage, *, queue: str, reason: str, history: Sequ
 def unread_document(tag: str, entry: bytes, instance: str) -> str:
     """What is kept of a delivery of `instance` that is no message, or that no queue is bound for."""
     return _document({"task_id": f"tag:{tag}", "tag": tag}, history=(f"held by {instance}",),
-                     reason="no message of Celery's protocol 2, or no queue is bound for it", entry=entry)
+                     reason="no message that kombu writes, or no queue is bound for it", entry=entry)
 
 
 def _document(fields: dict[str, Any], *, reason: str, history: Sequence[str], entry: bytes) -> str:

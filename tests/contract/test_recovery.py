@@ -255,6 +255,21 @@ def test_unbalanced_messages_go_back_as_kombu_restores_them(
     assert connection.client.exists(connection.keys.fence("plain")) == 0
 
 
+@pytest.mark.parametrize("properties", [{"correlation_id": "t"}, {}])
+def test_what_names_no_task_goes_back_too(
+    connection: Connection, recovery: Recovery, properties: dict[str, str]
+) -> None:
+    """A task of protocol 1, or a message of another consumer in the worker."""
+    info = {"exchange": "", "routing_key": "own"}
+    message = {"body": "e30=", "headers": {}, "properties": {**properties, "delivery_tag": "old",
+                                                             "delivery_info": info}}
+    connection.client.hset(connection.keys.unacked, "old", json.dumps([message, "", "own"]))
+    connection.client.sadd(connection.keys.held(DEAD), "old")
+    assert recovery.recover(DEAD).returned == 1
+    (back,) = waiting(connection, "own")
+    assert (back["body"], back["headers"]) == ("e30=", {"redelivered": True})
+
+
 def test_what_is_no_message_or_has_no_queue_is_set_aside_whole(
     connection: Connection, recovery: Recovery
 ) -> None:
