@@ -93,12 +93,13 @@ def _leave_if_wanted() -> None:
     try:
         key = run.fence.connection.keys.want(run.delivery.task_id)
         move_id, queue = run.fence.connection.client.hmget(key, ["move", "queue"])
+        leaves = bool(move_id and queue) and run.may_leave()
     except (RedisError, BalancerError, OSError) as error:
         logger.warning("task %s: its wish to leave cannot be read: %s", run.delivery.task_id, error)
         return
     finally:
         HERE.closed -= 1
-    if move_id and queue:
+    if leaves:
         # Not twice: what comes now is the way out.
         HERE.run = None
         raise Leave(move_id.decode(), queue.decode())

@@ -159,6 +159,11 @@ class Run:
         tag = patiently(lambda: client.hget(keys.fence(self.task_id), "tag"))
         return tag is None or tag.decode() == self.delivery.tag
 
+    def may_leave(self) -> bool:
+        """Whether there is a delivery to hand over: what needs no acknowledgement is nowhere but here."""
+        keys, client = self.fence.connection.keys, self.fence.connection.client
+        return bool(patiently(lambda: client.hexists(keys.unacked, self.delivery.tag)))
+
     def give_back(self) -> None:
         """Let the next delivery run it; where Redis is away, the claim lapses with the worker's lease."""
         try:

@@ -289,7 +289,7 @@ class BalancedMixin:
             if not wanted.ours:
                 raise leaving.RefusedDelivery("stale", run.backs_another())
         run.shares.done, run.shares.state_bytes = share, len(data)
-        if wanted.move_id:
+        if wanted.move_id and run.may_leave():
             raise leaving.Leave(wanted.move_id, wanted.queue)
 
     def resume(self, default: Any = None) -> Any:

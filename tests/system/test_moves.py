@@ -167,6 +167,19 @@ def test_what_was_to_begin_later_takes_no_place_where_it_was(movers: FleetUnderT
     tasks.app.control.revoke([result.id for result in later])
 
 
+def test_what_needs_no_acknowledgement_stays(movers: FleetUnderTest, tasks: Any) -> None:
+    """The broker has forgotten it: there is no delivery to hand over."""
+    control = tasks.app.control
+    control.add_consumer("forgets", destination=["a@test"], options={"no_ack": True}, reply=True)
+    result = tasks.step.apply_async((0,), {"steps": STEPS, "until": "forgets-asked"}, queue="forgets")
+    wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
+    hand_over(tasks.app).request(move("running", result.id, "a@test", 0), timeout_s=30)
+    movers.ledger.set("open:forgets-asked", 1)
+    assert result.get(timeout=60) == STEPS
+    assert movers.ledger.lrange(f"started:{result.id}", 0, -1) == ["a@test"]
+    control.cancel_consumer("forgets", destination=["a@test"], reply=True)
+
+
 def test_a_task_retries_after_it_moved(movers: FleetUnderTest, tasks: Any) -> None:
     result = tasks.again.apply_async((8,), queue=direct_queue("a@test"))
     wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
