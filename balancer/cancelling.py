@@ -119,7 +119,8 @@ def _outcome(task_id: str, ended: Mapping[str, str], taken: Mapping[str, str],
         return Outcome(task_id=task_id, word="held",
                        text=f"{holders[task_id]}, which ends it within a heartbeat")
     return Outcome(task_id=task_id, word="noted",
-                   text="not found in a queue or on a live worker; it will not start where it turns up")
+                   text="not found in a queue nor in a worker's last report; where it turns up it does not "
+                        "start, and where it has begun since it is ended")
 
 
 def _undo(app: Celery, connection: Connection, task_id: str) -> Outcome:

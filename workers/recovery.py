@@ -84,7 +84,8 @@ def end_cancelled(consumer: Any, task_id: str, reason: str) -> None:
     if request is None or request.acknowledged:
         return
     logger.info("task %s was cancelled: %s", task_id, reason or "no reason was given")
-    stops = type(consumer.pool).terminate_job is not BasePool.terminate_job
+    # Prefork has it from its pool's instance, so that its class does not tell.
+    stops = getattr(consumer.pool.terminate_job, "__func__", None) is not BasePool.terminate_job
     if stops and request in worker_state.active_requests:
         request.terminate(consumer.pool)
         return

@@ -60,6 +60,16 @@ def test_cancelling_reaches_a_task_wherever_it_is(one: FleetUnderTest, tasks: An
     assert after.get(timeout=60) == 5
 
 
+def test_a_body_that_never_looks_up_is_ended(one: FleetUnderTest, tasks: Any) -> None:
+    """It holds the worker's only slot, and saves no checkpoint at which it would hear of it."""
+    deaf = tasks.gate.apply_async(("never",), queue=direct_queue("a@test"))
+    wait_until(lambda: one.runs_on(deaf.id, "a"), "it runs")
+    api.cancel(tasks.app, [deaf.id])
+    revoked(deaf)
+    assert tasks.add.apply_async((1,), queue=direct_queue("a@test")).get(timeout=30) == 1
+    assert one.finishes(deaf.id) == 0
+
+
 def test_a_cancelled_task_starts_nowhere_unless_that_is_undone(one: FleetUnderTest, tasks: Any) -> None:
     later, never = "known-before-it-is-sent", "cancelled-for-good"
     assert set(api.cancel(tasks.app, [later, never]).values()) == {"noted"}
