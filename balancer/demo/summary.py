@@ -114,7 +114,7 @@ def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if found["flower"]:
         said.append(("Flower", f"stood at {found['flower']} while the demo ran; for a fleet of yours: "
-                               "celery -A PROJ flower"))
+                               "celery -A PROJ --broker redis://HOST flower"))
     if found["ledger"]:
         said.append(("ledger", found["ledger"]))
     if found["report"]:
