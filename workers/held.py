@@ -15,6 +15,7 @@ from math import isfinite
 from typing import Any, Final
 
 from celery.worker import state as worker_state
+from kombu.asynchronous.timer import Entry
 
 from balancer.adapters.documents import event_document
 from balancer.adapters.redis_connection import Connection
@@ -110,8 +111,9 @@ def let_go(consumer: Any, request: Any) -> None:
     timed = request._eta_timer_entry
     if timed is not None and request in worker_state.scheduled_requests:
         consumer.timer.cancel(timed)
-        # It stays in the schedule until its time, where `inspect scheduled` would show the request.
-        timed.args = ()
+        if isinstance(timed, Entry):
+            # It stays in the schedule until its time, where `inspect scheduled` would show the request.
+            timed.args = ()
         consumer.qos.decrement_eventually()
 
 
