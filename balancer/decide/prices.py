@@ -31,9 +31,9 @@ NEAR: Final = 0.995
 #: Share of the uniform prices mixed into a warm start: prices at the boundary are slow to leave it.
 WARM_MIX: Final = 0.05
 
-#: Gap assumed of a warm start, relative to T; a cold one assumes 1. From 0.01 prices a turn old need a step less
-#: (a tenth of a millisecond at 200 × 20), but lie less in the middle of what is optimal: over sixty seeds of
-#: `philly` the makespan was 0.003 of the bound longer.
+#: Gap assumed of a warm start, relative to T; a cold one assumes 1. From 0.01 prices a turn old need a step
+#: less (a tenth of a millisecond at 200 × 20), but lie less in the middle of what is optimal: over sixty seeds
+#: of `philly` the makespan was 0.003 of the bound longer.
 WARM_GAP: Final = 0.05
 
 
