@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 def get_load_balancer_stats(where: Celery | AdaptiveLoadBalancer) -> dict[str, Any]:
     """Statistics of the balancer and its fleet, in the shape of the seed's metrics JSON and more."""
     balancer = _running(where)
-    if balancer is None:
-        balancer = wiring.build(where)
-        balancer.look()
+    if balancer is None or (balancer is not where and balancer.standing.fence is None):
+        balancer = wiring.onlooker(where)  # none is here, or another than ours works
     return balancer.get_load_balancer_stats()
 
 

@@ -20,6 +20,7 @@ from balancer.decide.candidates import Candidate
 from balancer.decide.situation import Situation, Strategy
 from balancer.decide.stranded import unserved
 from balancer.errors import BalancerError, StoreError
+from balancer.in_effect import InEffect
 from balancer.migration import Cancel, Command, Request
 from balancer.model import (
     Decision,
@@ -168,6 +169,11 @@ class AdaptiveLoadBalancer:
         with self._lock:
             self._standing = replace(self._standing, state=self._stored_state())
             self.update_performance_metrics()
+
+    def follow(self, settings: Settings, strategy: Strategy, whose: str, told_at: float | None) -> None:
+        """Look on with these settings: `whose` they are is told, and when they were told."""
+        self.settings, self.strategy = settings, strategy
+        self._standing = replace(self._standing, settings_from=whose, told_at=told_at)
 
     def get_load_balancer_stats(self) -> dict[str, Any]:
         """Statistics in the shape of the seed's metrics JSON, and more (`balancer.standing.statistics`)."""
@@ -323,7 +329,8 @@ class AdaptiveLoadBalancer:
     def _save(self, *, whole: bool) -> bool:
         """Keep the state under the fence; `False` when a later holder of the lease has written."""
         now = self._standing
-        if now.fence is not None and self._keeper.save(now.state, now.fence, whole=whole):
+        told = replace(now.state, in_effect=InEffect.of(self.settings, self._now()))
+        if now.fence is not None and self._keeper.save(told, now.fence, whole=whole):
             return True
         log.warning("another balancer has taken over; this one drops its turn and waits")
         self._standing = replace(now, fence=None)

@@ -20,6 +20,10 @@ from balancer.state import State, fresh, from_document, migration_documents, sin
 #: Events that a new holder may have to learn again, at most about so many.
 RELEARNED_MOST: Final = 20_000
 
+#: Whose settings statistics are told by: what the fleet does now, or what this process would do.
+RUNNING: Final = "the running balancer"
+OWN: Final = "this app"
+
 #: Learning needs the fleet only to tell kinds of hardware, which classes' names tell, too.
 NOBODY: Final = Fleet(at=0.0)
 
@@ -44,7 +48,8 @@ class Standing:
     `events` are the recent ones: a task may have finished before its move is written down. `changed`
     are migrations the ledger has not seen yet; `initiated` and `successful` count moves since the
     last row of metrics, `asides` is what could not be read since then. `skew_s` is how far the
-    Redis server's clock is ahead of ours.
+    Redis server's clock is ahead of ours. `settings_from` tells an onlooker whose settings it uses, and
+    `told_at` when these were told (server clock, s).
     """
 
     state: State
@@ -59,6 +64,8 @@ class Standing:
     skew_s: float = 0.0
     initiated: int = 0
     successful: int = 0
+    settings_from: str = OWN
+    told_at: float | None = None
 
     @property
     def in_flight(self) -> tuple[Move, ...]:
@@ -109,7 +116,7 @@ class Keeper:
             return fresh(self._settings)
         kept = from_document(document, self._settings)
         memory = self._learned(kept.memory, kept.cursor) if kept.cursor else kept.memory
-        return State(memory=memory, migrations=kept.migrations)
+        return replace(kept, memory=memory, cursor="")
 
     def heard(self, events: int) -> None:
         """Count events that were learned from and are not in the whole document yet."""
@@ -151,6 +158,7 @@ def statistics(standing: Standing, settings: Settings, strategy: Strategy, decis
         "dry_run": settings.dry_run,
         "holder": holder,
         "works_here": standing.fence is not None,
+        **_settings_from(standing),
         "at": fleet.at if fleet else None,
         "classes": list(fleet.classes) if fleet else [],
         "waiting": sum(lane.waiting for lane in fleet.lanes) if fleet else 0,
@@ -164,3 +172,12 @@ def statistics(standing: Standing, settings: Settings, strategy: Strategy, decis
         "migrations_in_flight": migration_documents(
             [m for m in standing.state.migrations if m.state in IN_FLIGHT]),
     }
+
+
+def _settings_from(standing: Standing) -> dict[str, Any]:
+    """Whose settings all this is told by, and how long ago they were told (s)."""
+    if standing.fence is not None:
+        return {"settings_from": RUNNING, "settings_age_s": 0.0}
+    told, fleet = standing.told_at, standing.fleet
+    return {"settings_from": standing.settings_from,
+            "settings_age_s": None if told is None or fleet is None else max(0.0, fleet.at - told)}

@@ -1,4 +1,4 @@
-"""What one turn of the balancer leaves for the next, also across processes: memory and open moves.
+"""What one turn of the balancer leaves for the next, also across processes: memory, open moves, settings.
 
 Pure conversion between records and the JSON document that the store keeps under the lease's
 fence. The loop writes it before it sends requests, so that no answer finds its move unknown.
@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from balancer import in_effect
 from balancer.decide import memory as memories
 from balancer.decide.document import decode, encode
 from balancer.decide.fairness import Account
 from balancer.decide.history import MoveHistory
 from balancer.decide.memory import Memory
 from balancer.errors import StoreError
+from balancer.in_effect import InEffect
 from balancer.model import Migration
 from balancer.settings import Settings
 
@@ -28,12 +30,14 @@ class State:
     """The memory of the tick, and the migrations that have not ended.
 
     `cursor` is the last event the migrations and the history of moves have heard of, where that is further
-    than what the memory has learned from: then the events between are still to be learned.
+    than what the memory has learned from: then the events between are still to be learned. `in_effect` is
+    what the balancer that wrote it was started with.
     """
 
     memory: Memory
     migrations: tuple[Migration, ...] = ()
     cursor: str = ""
+    in_effect: InEffect | None = None
 
 
 def fresh(settings: Settings) -> State:
@@ -47,6 +51,7 @@ def to_document(state: State) -> dict[str, Any]:
         "version": VERSION,
         "memory": memories.to_document(state.memory),
         "migrations": migration_documents(state.migrations),
+        **in_effect.to_document(state.in_effect),
     }
 
 
@@ -60,6 +65,7 @@ def since_document(state: State) -> dict[str, Any]:
         "history": encode(state.memory.history),
         "migrations": migration_documents(state.migrations),
         **({} if account is None else {"account": encode(account)}),
+        **in_effect.to_document(state.in_effect),
     }
 
 
@@ -79,7 +85,8 @@ def _whole(document: Mapping[str, Any]) -> State:
     memory = document.get("memory")
     if not isinstance(memory, Mapping):
         raise StoreError("the balancer's state lacks its memory")
-    return State(memory=memories.from_document(memory), migrations=_migrations(document))
+    return State(memory=memories.from_document(memory), migrations=_migrations(document),
+                 in_effect=in_effect.from_document(document))
 
 
 def _after(state: State, since: Any) -> State:
@@ -90,7 +97,8 @@ def _after(state: State, since: Any) -> State:
     cursor: str = decode(str, since.get("cursor"), "since.cursor")
     account: Account | None = decode(Account | None, since.get("account"), "since.account")
     memory = replace(state.memory, history=history, account=account)
-    return State(memory=memory, migrations=_migrations(since), cursor=cursor)
+    return State(memory=memory, migrations=_migrations(since), cursor=cursor,
+                 in_effect=in_effect.from_document(since) or state.in_effect)
 
 
 def _check_version(document: Mapping[str, Any]) -> None:

@@ -101,6 +101,25 @@ def build(app: Celery, command_line: Mapping[str, Any] | None = None) -> Adaptiv
     return AdaptiveLoadBalancer(ports_over(app, connection_of(app, settings), settings), settings, strategy)
 
 
+def onlooker(app: Celery) -> AdaptiveLoadBalancer:
+    """A balancer that has looked and takes no lease, with what the one that runs was started with: that is
+    what the fleet does now. Where none runs it has the app's own settings. Raises as `build`."""
+    from balancer.standing import OWN, RUNNING
+
+    balancer = build(app)
+    balancer.look()
+    told = balancer.standing.state.in_effect
+    if told is None or balancer.ports.lease.holder() is None:
+        return balancer
+    try:
+        settings = told.over(balancer.settings)
+        balancer.follow(settings, strategy_of(settings), RUNNING, told.at)
+    except SettingError as error:  # its strategy may be nowhere on the path of this process
+        whose = f"{OWN}, as those of {RUNNING} cannot be used here: {error}"
+        balancer.follow(balancer.settings, balancer.strategy, whose, None)
+    return balancer
+
+
 def connection_of(app: Celery, settings: Settings) -> Connection:
     """A connection of its own to the fleet's Redis. Raises `StoreError` when it does not answer."""
     return connect(app, settings.redis_url, namespace=settings.namespace)

@@ -68,8 +68,7 @@ def explanation(app: Any, task_id: str, db_path: str | None = None) -> Document:
 
     Raises `StoreError` when Redis does not answer.
     """
-    balancer = wiring.build(app)
-    balancer.look()
+    balancer = wiring.onlooker(app)
     standing, settings = balancer.standing, balancer.settings
     assert standing.fleet is not None, "a look has seen the fleet"
     connection = wiring.connection_of(app, settings)

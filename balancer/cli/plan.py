@@ -12,8 +12,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from balancer import wiring
 from balancer.cli.screen import console, number, table
-from balancer.cli.status import onlooker
+from balancer.cli.status import settings_from
 from balancer.model import Move, Rejected
 
 Document = dict[str, Any]
@@ -24,10 +25,12 @@ Document = dict[str, Any]
 @click.pass_context
 def plan(ctx: click.Context, as_json: bool) -> None:
     """Show what a tick would move now, what it would not, and why; nothing is changed."""
-    balancer = onlooker(ctx.obj.app)
+    balancer = wiring.onlooker(ctx.obj.app)
     decision = balancer.preview()
+    stats = balancer.get_load_balancer_stats()
     document = {
         "strategy": decision.strategy,
+        **{name: stats[name] for name in ("holder", "dry_run", "settings_from", "settings_age_s")},
         "notes": list(decision.notes),
         "moves": [_choice(move) for move in decision.moves],
         "refused": [_choice(refusal) for refusal in decision.rejected],
@@ -40,6 +43,9 @@ def plan(ctx: click.Context, as_json: bool) -> None:
 
 def draw(document: Document, out: Console) -> None:
     """The moves, each with its score and its reason; then what was refused, and why."""
+    out.print(escape(f"strategy {document['strategy']} ({settings_from(document)})"))
+    if document.get("dry_run"):
+        out.print("dry run: nothing is moved")
     for note in document["notes"]:
         out.print(escape(note))
     if not document["moves"] and not document["refused"]:

@@ -19,9 +19,9 @@ from balancer import strangers, wiring
 from balancer.adapters import redis_failed, redis_view
 from balancer.cli.screen import console, few, hardware, number, share, table
 from balancer.decide.gpu_memory import gpu_memory
-from balancer.loop import AdaptiveLoadBalancer
 from balancer.model import Needs, Order, Worker
 from balancer.routing import unfit_reason
+from balancer.standing import OWN, RUNNING
 
 Document = dict[str, Any]
 
@@ -44,7 +44,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
 
 def status_document(app: Any) -> Document:
     """The fleet as plain values. Raises `StoreError` when Redis does not answer."""
-    balancer = onlooker(app)
+    balancer = wiring.onlooker(app)
     fleet = balancer.standing.fleet
     assert fleet is not None, "a look has seen the fleet"
     stats = balancer.get_load_balancer_stats()
@@ -53,7 +53,7 @@ def status_document(app: Any) -> Document:
     look = strangers.last_look(connection)
     return {
         "holder": stats["holder"],
-        "strategy": stats["strategy"],
+        **{name: stats[name] for name in ("strategy", "dry_run", "settings_from", "settings_age_s")},
         "system_load": {"average": decision.load.average, "deviation": decision.load.deviation,
                         "imbalance": decision.load.imbalance},
         "thresholds": stats.get("thresholds", {}),
@@ -120,11 +120,13 @@ def nobody_can(workers: Iterable[Worker], needs: Needs) -> list[str] | None:
     return list(reasons)
 
 
-def onlooker(app: Any) -> AdaptiveLoadBalancer:
-    """A balancer that has looked and takes no lease."""
-    balancer = wiring.build(app)
-    balancer.look()
-    return balancer
+def settings_from(document: Document) -> str:
+    """Whose settings a document is told by, in words."""
+    whose, age_s = document.get("settings_from", OWN), document.get("settings_age_s")
+    if whose == RUNNING:
+        return "as the running balancer was started" + ("" if age_s is None else f", told {age_s:.1f} s ago")
+    return f"as set in {whose}" + ("" if not document.get("holder") or whose != OWN else
+                                   "; the running balancer has not told its own")
 
 
 def _worker(worker: Worker) -> Document:
@@ -152,14 +154,16 @@ def _headlines(document: Document) -> list[str]:
     lines = [
         f"balancer [bold]{escape(holder)}[/]" if holder else
         "[yellow]no balancer runs[/]; start one: celery -A PROJ beat",
-        f"strategy {escape(document['strategy'])} (as this app is set)",
+        f"strategy {escape(document['strategy'])} ({escape(settings_from(document))})",
         f"load {load['average']:.0%} ± {load['deviation']:.0%}, most − least {load['imbalance']:.0%}; "
         f"imbalance: {found[document['imbalance']]}",
         f"load forecasts: {'none judged yet' if accuracy is None else f'{accuracy:.0%} accurate'}; "
         f"moves: {totals['initiated']} ended, {totals['successful']} of them as meant",
     ]
+    if document.get("dry_run"):
+        lines.insert(2, "[yellow]dry run: nothing is moved[/]")
     if bounds:
-        lines.insert(3, f"thresholds {bounds['low']:.2f} – {bounds['high']:.2f}"
+        lines.insert(-1, f"thresholds {bounds['low']:.2f} – {bounds['high']:.2f}"
                         f" (set: {bounds['initial_low']:.2f} – {bounds['initial_high']:.2f})")
     if ahead := {name: by for name, by in document.get("groups", {}).items() if by > 0}:
         told = (f"{escape(name) or 'without a group'} {by:.0f} s" for name, by in ahead.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,41 @@ def test_status_tells_the_fleet(balancer: AdaptiveLoadBalancer, app: Celery) -> 
     drawn = command(app, "status")
     assert drawn.exit_code == 0, drawn.output
     assert "cuda-V100 (emulated)" in drawn.output
+
+
+GIVEN = {"strategy": "adaptive", "utilization_threshold_high": "0.8", "enable_predictive_balancing": False,
+         "dry_run": True, "prediction_window": 7}
+
+
+def test_what_a_fleet_does_is_what_its_running_balancer_was_started_with(
+        app: Celery, redis_world: RedisWorld) -> None:
+    works = wiring.build(app, GIVEN)
+    works.turn()
+    works.turn(whole=False)
+    stats = api.get_load_balancer_stats(app)
+    assert (stats["strategy"], stats["dry_run"], stats["settings_from"]) == (
+        "adaptive", True, "the running balancer")
+    assert (stats["thresholds"]["initial_high"], stats["thresholds"]["initial_low"]) == (0.8, 0.2)
+    assert stats["features"]["predictive_balancing"] is False
+    assert stats["prediction"]["window_minutes"] == 7
+    assert 0 <= stats["settings_age_s"] < 60
+    assert json.loads(command(app, "plan", "--json").output)["strategy"] == "adaptive"
+    drawn = command(app, "status").output
+    assert "strategy adaptive (as the running balancer was started, told " in drawn
+    assert "dry run: nothing is moved" in drawn
+    works.ports.lease.release()
+    assert api.get_load_balancer_stats(app)["strategy"] == "static"
+    assert "strategy static (as set in this app)" in command(app, "status").output
+
+
+def test_a_running_strategy_that_is_not_to_be_had_here_is_said(app: Celery, redis_world: RedisWorld) -> None:
+    works = wiring.build(app, {"strategy": "tests.unit.rig:Scripted"})
+    works.settings = replace(works.settings, strategy="elsewhere.policy:Mine")
+    works.turn()
+    drawn = command(app, "status").output
+    assert "strategy static (as set in this app, as those of the running balancer cannot be used" in drawn
+    assert "No module named 'elsewhere'" in drawn
+    works.ports.lease.release()
 
 
 def test_status_without_a_balancer_and_without_a_fleet(app: Celery) -> None:

@@ -35,7 +35,7 @@ def test_the_whole_is_written_after_a_whole_tick_and_little_in_between() -> None
     assert made.store.since is None, "a holder's first turn leaves the whole"
     hears(made, balancer, "x", whole=False)
     assert made.store.since is not None
-    assert set(made.store.since) == {"version", "cursor", "history", "migrations"}
+    assert set(made.store.since) == {"version", "cursor", "history", "migrations", "in_effect"}
     balancer.turn()
     assert made.store.since is None
 
