@@ -9,8 +9,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from balancer.errors import SettingError
 from balancer.model import Needs, TaskProfile
-from balancer.option_values import TASK_OPTIONS, as_bytes
+from balancer.option_values import TASK_OPTIONS, as_bytes, near
 from balancer.settings import Settings
 
 #: What a task may declare, as class attributes, decorator options or keys of `balancer_tasks`.
@@ -29,6 +30,13 @@ DECLARATIONS: Final = (
     "expected_s",
 )
 
+#: How alike a decorator's option and a declaration are that is taken for mistyped. Celery's own options are
+#: less alike (`group_id`, `max_memory`), and those that a task class has are never asked.
+MISTYPED: Final = 0.8
+
+#: No value of an attribute.
+UNKNOWN: Final = object()
+
 
 def names(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """One name or several as a tuple."""
@@ -46,10 +54,27 @@ def checked(cls: type) -> dict[str, Any]:
     """What the body of this task class declares, each as the balancer reads it; functions and what is not
     said apart. Raises `SettingError` that names the declaration, the task and what is wrong."""
     said, task = vars(cls), vars(cls).get("name") or cls.__name__
+    _refuse_misnamed(cls, said, task)
     return {
         key: read(f"{key} of {task}", said[key]) for key, read in TASK_OPTIONS.items()
         if said.get(key) is not None and not callable(said[key])
     }
+
+
+def _refuse_misnamed(cls: type, said: Mapping[str, Any], task: str) -> None:
+    """Refuse a value that hides a method of the base, which would break when that is called, and an option of
+    the decorator that nobody knows and that nearly is a declaration, which would do nothing."""
+    for key, value in said.items():
+        if key.startswith("_"):
+            continue
+        guess = near(key, TASK_OPTIONS, cutoff=MISTYPED)
+        base = next((vars(one)[key] for one in cls.__mro__[1:] if key in vars(one)), UNKNOWN)
+        if base is UNKNOWN and guess and "_decorated" in said:
+            raise SettingError(f"{key} of {task}: there is no such option{guess} (an attribute of your own "
+                               "goes on a task class)")
+        if callable(base) and not callable(value) and not hasattr(value, "__get__"):
+            raise SettingError(f"{key} of {task} = {value!r} hides the method {key}() of a balanced "
+                               f"task{guess or '; give it another name'}")
 
 
 def declarations(task: Any, settings: Settings, name: str) -> dict[str, Any]:

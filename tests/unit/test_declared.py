@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from balancer.errors import SettingError
 from balancer.model import TaskProfile
@@ -43,6 +44,43 @@ def test_a_declaration_that_cannot_be_is_refused_where_it_stands(declared: dict[
     with pytest.raises(SettingError) as refused:
         task(**declared)
     assert says in str(refused.value)
+
+
+def body() -> None:
+    """What a task does."""
+
+
+@pytest.mark.parametrize(("option", "says"), [
+    ({"checkpoint": True}, "of proj.train = True hides the method checkpoint() of a balanced task, did you "
+                           "mean 'checkpoints'?"),
+    ({"on_failure": 5}, "on_failure of proj.train = 5 hides the method on_failure() of a balanced task;"),
+    ({"restartible": True}, "restartible of proj.train: there is no such option, did you mean 'restartable'"),
+    ({"gpu_mem": "8GB"}, "did you mean 'gpu_memory'?"),
+])
+def test_an_option_that_is_mistyped_is_refused_where_it_stands(option: dict[str, Any], says: str) -> None:
+    app = Celery("typed", set_as_current=False)
+    with pytest.raises(SettingError) as refused:
+        app.task(base=BalancedTask, name="proj.train", lazy=False, **option)(body)
+    assert says in str(refused.value)
+
+
+def test_what_celery_and_the_task_class_know_is_no_mistake() -> None:
+    app = Celery("typed", set_as_current=False)
+
+    class Own(BalancedTask):
+        profiles = ("a",)
+        on_failure = staticmethod(lambda *arguments: None)
+
+        @property
+        def replace(self) -> int:
+            return 1
+
+    celerys = {"rate_limit": "1/s", "expires": 5, "ignore_result": True, "serializer": "json",
+               "throws": (OSError,), "autoretry_for": (OSError,), "retry_backoff": True, "max_retries": 1,
+               "retry_kwargs": {}, "group_id": "g", "max_memory": 5, "typing": False, "pydantic": False,
+               "checkpoint_serializer": "json", "priority": 3, "track_started": True, "profiles": ("b",)}
+    made = app.task(base=Own, name="proj.own", lazy=False, **celerys)(body)
+    assert (made.profiles, made.declared_priority, made.max_memory) == (("b",), 3, 5)
 
 
 def test_texts_are_read_as_in_the_configuration() -> None:
