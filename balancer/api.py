@@ -18,7 +18,7 @@ from celery import Celery
 from balancer import cancelling, draining, wiring
 from balancer.adapters import redis_events
 from balancer.model import Event, MetricsTold, TaskLeft
-from balancer.outside import checked_metrics
+from balancer.outside import checked_metrics, checked_name
 from balancer.service import running_balancer
 
 if TYPE_CHECKING:
@@ -35,12 +35,15 @@ def get_load_balancer_stats(where: Celery | AdaptiveLoadBalancer) -> dict[str, A
 
 def handle_task_cancelled_for_migration(where: Celery | AdaptiveLoadBalancer, task_id: str,
                                         source_worker_id: str) -> None:
-    """A task was cancelled on its worker so that it can move: its move counts as handed over."""
+    """A task was cancelled on its worker so that it can move: its move counts as handed over.
+
+    Raises `BalancerError` for what is no name."""
     balancer = _running(where)
     if balancer is not None:
         balancer.task_cancelled_for_migration(task_id, source_worker_id)
     else:
-        _tell(where, TaskLeft(at=0.0, task_id=task_id, worker=source_worker_id))
+        _tell(where, TaskLeft(at=0.0, task_id=checked_name("task_id", task_id),
+                              worker=checked_name("source_worker_id", source_worker_id)))
 
 
 def update_worker_performance(where: Celery | AdaptiveLoadBalancer, worker_id: str,

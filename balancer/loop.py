@@ -19,7 +19,7 @@ from balancer.decide import benefit, candidates, cost, engine, learn
 from balancer.decide.candidates import Candidate
 from balancer.decide.situation import Situation, Strategy
 from balancer.decide.stranded import unserved
-from balancer.errors import BalancerError, StoreError
+from balancer.errors import StoreError
 from balancer.in_effect import InEffect
 from balancer.migration import Cancel, Command, Request
 from balancer.model import (
@@ -29,13 +29,11 @@ from balancer.model import (
     Forecast,
     GivenUp,
     Imbalance,
-    MetricsTold,
     Migration,
     Move,
     Order,
     SetAside,
     ShortTurn,
-    TaskLeft,
     Thresholds,
     Worker,
 )
@@ -192,8 +190,8 @@ class AdaptiveLoadBalancer:
 
     def task_cancelled_for_migration(self, task_id: str, source_worker_id: str) -> None:
         """A task was cancelled on its worker so that it can move: from the next turn on its move counts
-        as handed over. Told before the move is written down, it is kept for a tick."""
-        self._outside.tell_departure(task_id, source_worker_id, self._now())
+        as handed over. Told before the move is written down, it is kept for a tick. Raises as below."""
+        self._outside.tell_departure(task_id, source_worker_id, self._now(), self._standing.fleet)
 
     def worker_performance(self, worker_id: str, metrics: Mapping[str, Any]) -> None:
         """Let metrics from outside stand over the worker's own, for a whole tick and a heartbeat's age
@@ -264,7 +262,7 @@ class AdaptiveLoadBalancer:
         """Step 7: hear what workers say, learn from it, and end moves that have ended or never will."""
         cursor, heard = self.ports.store.events(self._standing.state.memory.cursor)
         self._keeper.heard(len(heard))
-        self._hear_outsiders(heard)
+        self._hear_outsiders(heard, fleet)
         now = self._standing
         told = self._outside.answers(now.state.migrations, fleet.at, self.settings.check_interval)
         events = (*heard, *told)
@@ -285,21 +283,16 @@ class AdaptiveLoadBalancer:
         )
         return events, commands
 
-    def _hear_outsiders(self, events: Sequence[Event]) -> None:
-        """Put what other processes told through the stream where what is told in this one lies."""
+    def _hear_outsiders(self, events: Sequence[Event], fleet: Fleet) -> None:
+        """Take what other processes told through the stream; what cannot be used is said, once a tick."""
         lasts_s = self.settings.check_interval + self.settings.heartbeat_ttl
-        for event in events:
-            if isinstance(event, TaskLeft):
-                self._outside.tell_departure(event.task_id, event.worker, event.at)
-            elif isinstance(event, MetricsTold):
-                try:
-                    self._outside.tell_reading(event.worker, event.values, event.at + lasts_s)
-                except BalancerError as error:
-                    self._standing = self._standing.with_aside(
-                        SetAside(source=f"metrics of {event.worker}", reason=str(error)))
-            elif isinstance(event, GivenUp):
-                self._standing = self._standing.with_aside(
-                    SetAside(source=f"task {event.task_id}", reason=event.reason))
+        unusable = self._outside.hear(events, fleet, lasts_s)
+        for one in unusable:
+            if one not in self._standing.asides:
+                log.warning("set aside: %s: %s", one.source, one.reason)
+        given_up = (SetAside(source=f"task {event.task_id}", reason=event.reason)
+                    for event in events if isinstance(event, GivenUp))
+        self._standing = self._standing.with_aside(*unusable, *given_up)
 
     def _choose(self, fleet: Fleet, *, whole: bool) -> Decision | ShortTurn:
         """Steps 2 to 6, or what cannot wait for them. What was set aside since the last whole tick goes into

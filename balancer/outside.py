@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, Final
 
 from balancer.errors import BalancerError
-from balancer.model import Fleet, HandedOver, Migration, Reading
+from balancer.model import Event, Fleet, HandedOver, MetricsTold, Migration, Reading, SetAside, TaskLeft
 from balancer.option_values import near
 
 #: What a reading holds, and which of it is a share of something.
@@ -57,19 +57,36 @@ class Outside:
 
         Raises `BalancerError` for garbage, and for a worker that is not in `fleet` where that is known.
         """
-        if fleet is not None and fleet.worker(worker) is None:
-            names = list(fleet.names)
-            raise BalancerError(f"there is no worker {worker!r}{near(str(worker), names)} "
-                                f"({len(names)} workers are there)")
         values = checked_metrics(worker, metrics)
+        _require(worker, fleet)
         with self._lock:
             earlier = self._readings.get(worker)
             together = {**(earlier.values if earlier else {}), **values}
             self._readings[worker] = OutsideReading(worker=worker, values=together, until=until)
 
-    def tell_departure(self, task_id: str, worker: str, at: float) -> None:
+    def tell_departure(self, task_id: str, worker: str, at: float, fleet: Fleet | None = None) -> None:
+        """Raises as `tell_reading`."""
+        left = Departure(task_id=checked_name("task_id", task_id),
+                         worker=checked_name("source_worker_id", worker), at=at)
+        _require(worker, fleet)
         with self._lock:
-            self._departures = (*self._departures, Departure(task_id=task_id, worker=worker, at=at))
+            self._departures = (*self._departures, left)
+
+    def hear(self, events: Iterable[Event], fleet: Fleet, lasts_s: float) -> tuple[SetAside, ...]:
+        """Put what other processes told through the stream where what is told in this one lies; returns what
+        cannot be used, with the reason."""
+        asides = []
+        for event in events:
+            try:
+                if isinstance(event, TaskLeft):
+                    source = f"told that task {event.task_id} left {event.worker}"
+                    self.tell_departure(event.task_id, event.worker, event.at, fleet)
+                elif isinstance(event, MetricsTold):
+                    source = f"metrics of {event.worker}"
+                    self.tell_reading(event.worker, event.values, event.at + lasts_s, fleet)
+            except BalancerError as error:
+                asides.append(SetAside(source=source, reason=str(error)))
+        return tuple(asides)
 
     def overlay(self, fleet: Fleet) -> Fleet:
         """The fleet with what outsiders know over what its workers read themselves."""
@@ -100,11 +117,27 @@ class Outside:
         )
 
 
+def checked_name(argument: str, value: Any) -> str:
+    """The name of a task or a worker. Raises `BalancerError` that names the argument and the value."""
+    if isinstance(value, str) and value:
+        return value
+    raise BalancerError(f"{argument} = {value!r}: must be a name, a text that is not empty")
+
+
+def _require(worker: str, fleet: Fleet | None) -> None:
+    """Refuse a worker that is not in `fleet`, where that is known."""
+    if fleet is not None and fleet.worker(worker) is None:
+        names = list(fleet.names)
+        there = "1 worker is" if len(names) == 1 else f"{len(names)} workers are"
+        raise BalancerError(f"there is no worker {worker!r}{near(worker, names)} ({there} there)")
+
+
 def checked_metrics(worker: str, metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Metrics by the names of `Reading`, each a finite number ≥ 0 (ratios ≤ 1) or `None` for unknown.
 
     Raises `BalancerError` that names the worker, the metric, the value and what it must be.
     """
+    checked_name("worker_id", worker)
     if not isinstance(metrics, Mapping) or not metrics:
         raise BalancerError(f"metrics of {worker!r} must be a mapping of {', '.join(QUANTITIES)}; "
                             f"got {metrics!r}")

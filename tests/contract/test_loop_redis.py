@@ -210,6 +210,10 @@ def test_what_another_process_tells_reaches_the_balancer_that_works(
     api.update_worker_performance(app, "gpu@h", {"gpu": 0.75, "power_w": None})
     with pytest.raises(BalancerError, match=r"did you mean 0\.85"):
         api.update_worker_performance(app, "gpu@h", {"gpu": 85})
+    with pytest.raises(BalancerError, match="task_id = None"):
+        api.handle_task_cancelled_for_migration(app, None, "cpu@h")  # type: ignore[arg-type]
+    with pytest.raises(BalancerError, match="source_worker_id = 3"):
+        api.handle_task_cancelled_for_migration(app, "t1", 3)  # type: ignore[arg-type]
     balancer.turn(whole=False)
     seen = balancer.update_performance_metrics().worker("gpu@h")
     assert seen is not None

@@ -152,6 +152,9 @@ def test_the_seeds_calls_as_commands(pair: FleetUnderTest, tasks: Any) -> None:
     bad = {"worker_id": "a@test", "metrics": {"cpu": float("nan")}}
     refused = tasks.app.control.broadcast("update_worker_performance", arguments=bad, **ask)
     assert "cpu" in refused[0]["a@test"]["error"]
+    wrong = {"task_id": "t", "source_worker_id": 3}
+    refused = tasks.app.control.broadcast("handle_task_cancelled_for_migration", arguments=wrong, **ask)
+    assert "source_worker_id = 3" in refused[0]["a@test"]["error"]
     left = {"task_id": "t", "source_worker_id": "a@test"}
     told = tasks.app.control.broadcast("handle_task_cancelled_for_migration", arguments=left, **ask)
     assert "ok" in told[0]["a@test"]

@@ -12,7 +12,7 @@ import pytest
 from balancer.adapters.in_memory import InMemoryFleetStore, InMemoryHandOver
 from balancer.decide.strategies import by_name
 from balancer.errors import BalancerError, StoreError
-from balancer.model import HandedOver, Move, QueuedTask, Refused
+from balancer.model import HandedOver, MetricsTold, Move, QueuedTask, Refused, TaskLeft
 from balancer.routing import class_queue, direct_queue, lane_queue
 from balancer.standing import Schedule
 from tests.unit.rig import FAST, SLOW, Rig, Scripted, a_move, began, finished, rig
@@ -336,6 +336,7 @@ def test_metrics_from_outside_stand_over_the_workers_own_until_they_are_old() ->
     (FAST, {"temperature_celsius": -300}, "above -273"),
     (FAST, {}, "must be a mapping"),
     ("cuda-V100-1", {"cpu": 0.5}, "there is no worker 'cuda-V100-1', did you mean 'cuda-V100-0'?"),
+    (3, {"cpu": 0.5}, "worker_id = 3: must be a name"),
 ])
 def test_garbage_from_outside_is_refused(worker: str, metrics: Mapping[str, Any], says: str) -> None:
     balancer = rig().add("a")
@@ -343,6 +344,33 @@ def test_garbage_from_outside_is_refused(worker: str, metrics: Mapping[str, Any]
     with pytest.raises(BalancerError) as refused:
         balancer.worker_performance(worker, metrics)
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(("task", "worker", "says"), [
+    (None, SLOW, "task_id = None: must be a name, a text that is not empty"),
+    ("t1", 3, "source_worker_id = 3: must be a name"),
+    ("t1", "nobody", "there is no worker 'nobody' (2 workers are there)"),
+])
+def test_a_cancellation_of_garbage_is_refused(task: Any, worker: Any, says: str) -> None:
+    balancer = rig().add("a")
+    balancer.turn()
+    with pytest.raises(BalancerError) as refused:
+        balancer.task_cancelled_for_migration(task, worker)
+    assert str(refused.value).startswith(says)
+
+
+def test_what_other_processes_tell_of_nobody_is_set_aside_and_said_once(
+        caplog: pytest.LogCaptureFixture) -> None:
+    made = rig()
+    balancer = made.add("a")
+    for _ in range(2):
+        made.store.tell(MetricsTold(at=0.0, worker="nobody", values={"cpu": 0.5}))
+        made.store.tell(TaskLeft(at=0.0, task_id="no-such-task", worker="nobody"))
+        balancer.turn(whole=False)
+    said = "there is no worker 'nobody' (2 workers are there)"
+    assert [(a.source, a.reason) for a in balancer.standing.asides] == [
+        ("metrics of nobody", said), ("told that task no-such-task left nobody", said)]
+    assert [r.levelname for r in caplog.records if said in r.message] == ["WARNING", "WARNING"]
 
 
 def test_a_cancellation_told_before_its_move_is_written_down_is_not_lost() -> None:
