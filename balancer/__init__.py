@@ -14,15 +14,15 @@ if TYPE_CHECKING:
         handle_task_cancelled_for_migration,
         update_worker_performance,
     )
+    from balancer.coordinated import AdaptiveLoadBalancer
     from balancer.errors import BalancerError
-    from balancer.loop import AdaptiveLoadBalancer
     from balancer.settings import Settings
     from balancer.wiring import build
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AdaptiveLoadBalancer": "balancer.loop",
+    "AdaptiveLoadBalancer": "balancer.coordinated",
     "BalancerError": "balancer.errors",
     "Settings": "balancer.settings",
     "build": "balancer.wiring",

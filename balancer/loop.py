@@ -9,12 +9,12 @@ whole tick every `check_interval`. Its methods bear the seed's names.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
 from typing import Any, Final
 
-from balancer import ledger_rows, migration, state
+from balancer import in_event_loop, ledger_rows, migration, state
 from balancer.decide import benefit, candidates, cost, engine, learn
 from balancer.decide.candidates import Candidate
 from balancer.decide.situation import Situation, Strategy
@@ -51,8 +51,8 @@ LONGEST_PAUSE_S: Final = 30.0
 class AdaptiveLoadBalancer:
     """A balancer of one fleet. Any number may run; the one that holds the lease works.
 
-    Turns are driven by `start_balancing` (blocks; `stop` ends it from any thread) or one at a time
-    by `turn`. A turn that raises has asked nothing of a worker that is not written down.
+    Turns are driven by `start_balancing` (`stop` ends it from any thread) or one at a time by `turn`. A turn
+    that raises has asked nothing of a worker that is not written down.
     """
 
     def __init__(self, ports: Ports, settings: Settings, strategy: Strategy) -> None:
@@ -70,8 +70,15 @@ class AdaptiveLoadBalancer:
         """What is known at this moment: a record, to look at."""
         return self._standing
 
-    def start_balancing(self) -> None:
-        """Take turns until `stop` is called. Blocks; no fault of a turn ends it."""
+    def start_balancing(self) -> Coroutine[Any, Any, None] | None:
+        """Take turns until `stop` is called; no fault of a turn ends it. Blocks; called where an event loop
+        runs it returns what does so in a thread, until it is cancelled (`asyncio.create_task`)."""
+        if in_event_loop.runs_here():
+            return in_event_loop.until_cancelled(self._balance, self.stop)
+        self._balance()
+        return None
+
+    def _balance(self) -> None:
         schedule = Schedule(check_interval=self.settings.check_interval)
         log.info("the balancer starts: strategy %s, prices every %g s, ticks every %g s%s",
                  self.strategy.name, self.settings.price_interval, self.settings.check_interval,
