@@ -63,7 +63,8 @@ def cancel(app: Celery, task_ids: Iterable[str], *, reason: str = "") -> dict[st
 
 
 def undo_cancel(app: Celery, task_ids: Iterable[str]) -> dict[str, str]:
-    """Let cancelled tasks run again; a word for each id: "undone", "unknown", or "refused"."""
+    """Let cancelled tasks run again; a word for each id: "undone", "unknown", "refused", or "ended": it
+    was ended before, and does not run again."""
     return {one.task_id: one.word for one in cancelling.undo(app, task_ids)}
 
 

@@ -65,6 +65,17 @@ def undo(app: Celery, task_ids: Iterable[str]) -> list[Outcome]:
     return [_undo(app, connection, task_id) for task_id in dict.fromkeys(task_ids)]
 
 
+def outlook(entry: redis_cancelled.Cancelled, client_state: str | None) -> str:
+    """What an undo would do for this entry, whose client sees `client_state`."""
+    if entry.raw:
+        return "taken out of its queue; `balancer cancel --undo` puts it back"
+    if client_state == states.REVOKED:
+        return "it was ended, and an undo does not bring it back"
+    if client_state in states.READY_STATES:
+        return f"too late: it had ended before ({client_state})"
+    return "`balancer cancel --undo` lets it run"
+
+
 def listed(app: Celery) -> list[redis_cancelled.Cancelled]:
     """All that is cancelled, oldest first."""
     return redis_cancelled.listed(wiring.connection_of(app, wiring.settings_of(app)))
@@ -135,6 +146,9 @@ def _undo(app: Celery, connection: Connection, task_id: str) -> Outcome:
         open_result(app, task_id, states.REVOKED)
     if not redis_cancelled.undo(connection, entry):
         return Outcome(task_id=task_id, word="unknown", text="was changed by somebody else meanwhile")
+    if held is None and (state := _ended(app, task_id)):
+        return Outcome(task_id=task_id, word="ended", text=f"is not cancelled any more, but it has ended "
+                       f"({state}) and does not run again")
     if held is None:
         return Outcome(task_id=task_id, word="undone", text="may run again, if no worker has met it yet")
     return Outcome(task_id=task_id, word="undone", text="is back at the front of its queue")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from balancer import wiring
+from balancer import cancelling, wiring
 from balancer.adapters import redis_cancelled, redis_failed, redis_view
 from balancer.adapters.duckdb_ledger import read
 from balancer.adapters.redis_cancelled import Cancelled
@@ -32,11 +32,11 @@ Document = dict[str, Any]
 SHOWN: Final = 100
 
 DECISIONS: Final = f"""
-    SELECT timestamp, kind, move_kind, source, target, reason, detail, benefit, cost
+    SELECT timestamp, kind, move_kind, profile, source, target, reason, detail, benefit, cost
     FROM decisions WHERE task_id = $task ORDER BY timestamp DESC LIMIT {SHOWN}"""
 MOVES: Final = """
-    SELECT decided_at, kind, source, target, target_queue, state, detail, reason, proactive, requested_at,
-           handed_over_at, started_at, ended_at, state_bytes, benefit, cost, benefit_s, cost_s
+    SELECT decided_at, kind, profile, source, target, target_queue, state, detail, reason, proactive,
+           requested_at, handed_over_at, started_at, ended_at, state_bytes, benefit, cost, benefit_s, cost_s
     FROM moves WHERE task_id = $task ORDER BY decided_at"""
 RUNS: Final = """
     SELECT worker, hardware_class, profile, outcome, started_at, ended_at, duration_s, epoch FROM runs
@@ -75,23 +75,29 @@ def explanation(app: Any, task_id: str, db_path: str | None = None) -> Document:
     held = _held(standing.fleet, task_id)
     queues = [*(lane.queue for lane in standing.fleet.lanes), *standing.fleet.queues]
     search = None if held else redis_view.search(connection, queues, task_id)
+    client_state, failed = _client_state(app, task_id), redis_failed.found(connection, task_id)
+    cancelled = redis_cancelled.entry_of(connection, task_id)
     document: Document = {
         "task_id": task_id,
-        "set_aside": _reason(redis_failed.found(connection, task_id)),
-        "cancelled": _reason(redis_cancelled.entry_of(connection, task_id)),
+        "set_aside": _reason(failed),
+        "cancelled": _reason(cancelled),
+        "undo": cancelled and cancelling.outlook(cancelled, client_state),
         "fence": redis_view.fence(connection, task_id),
         "held": None if held is None else _held_document(*held, standing.fleet.at),
         "waiting": search and search.found and {"queue": search.found.queue, "ahead": search.found.ahead},
         "search": search and {"looked_at": search.looked_at, "there": search.there},
         "checkpoint": redis_view.checkpoint(connection, task_id),
         "wish": redis_view.wish(connection, task_id),
-        "client_state": _client_state(app, task_id),
+        "client_state": client_state,
         "migrations": migration_documents(
             [m for m in standing.state.migrations if m.move.task_id == task_id]),
         **_ledger(db_path or settings.db_path, task_id),
     }
-    profile = _profile(document, standing.fleet, held, task_id)
-    document["profile"] = profile and profile.name
+    names = _names(document, standing.fleet, held, task_id, failed)
+    lanes = (standing.fleet.lane_of(name) for name in names)
+    profile = next((lane.profile for lane in lanes if lane is not None), None)
+    document["profile"] = profile.name if profile else next(iter(names), None)
+    document["checkpoints"] = profile and profile.checkpoints
     document["estimates"] = _estimates(profile, standing, settings) if profile else {}
     document["known"] = bool(
         document["fence"] or held or document["waiting"] or document["migrations"] or document["runs"]
@@ -114,16 +120,18 @@ def _held_document(worker: Worker, task: HeldTask, now: float) -> Document:
     }
 
 
-def _profile(document: Document, fleet: Fleet, held: tuple[Worker, HeldTask] | None,
-             task_id: str) -> TaskProfile | None:
-    """By what holds it, the lane or the heads it waits in, or what the ledger says of its runs."""
+def _names(document: Document, fleet: Fleet, held: tuple[Worker, HeldTask] | None, task_id: str,
+           failed: Failed | None) -> list[str]:
+    """Its profile by what holds it, the lane or the heads it waits in, its moves, what was set aside, and
+    what the ledger says of its runs, moves and decisions."""
     queue = document["waiting"] and document["waiting"]["queue"]
     names = [held[1].profile] if held else []
     names += [lane.profile.name for lane in fleet.lanes if lane.queue == queue]
     names += [task.profile for task in fleet.queued if task.task_id == task_id]
-    names += [row["profile"] for row in document["runs"]]
-    lanes = (fleet.lane_of(name) for name in names)
-    return next((lane.profile for lane in lanes if lane is not None), None)
+    names += [one["move"]["profile"] for one in document["migrations"]]
+    names += [failed.profile] if failed else []
+    names += [row["profile"] for kind in ("runs", "moves", "decisions") for row in document[kind]]
+    return [name for name in names if name]
 
 
 def _estimates(profile: TaskProfile, standing: Standing, settings: Settings) -> dict[str, Document]:

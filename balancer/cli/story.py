@@ -19,6 +19,9 @@ SPECIAL: Final = 5
 Document = Mapping[str, Any]
 Line = tuple[str, str]
 
+#: What a client sees of a task that has ended.
+ENDED: Final = ("SUCCESS", "FAILURE", "REVOKED")
+
 #: The states of a fence (docs/wire.md) in words.
 STATES: Final = {"run": "a run holds it", "fin": "committed, not acknowledged yet",
                  "free": "given up by its last worker", "done": "done"}
@@ -38,7 +41,7 @@ def facts(document: Document) -> Iterator[Line]:
         if document.get("set_aside"):
             yield "set aside", f"{document['set_aside']}; `balancer resend` sends it again"
         if document.get("cancelled"):
-            yield "cancelled", f"{document['cancelled']}; `balancer cancel --undo` lets it run"
+            yield "cancelled", f"{document['cancelled']}; {document['undo']}"
         yield "client", f"sees {document['client_state'] or 'nothing: the app has no result backend'}"
         yield from _fence(document)
         yield from _checkpoint(document)
@@ -53,7 +56,7 @@ def facts(document: Document) -> Iterator[Line]:
 
 def history(document: Document) -> Iterator[Line]:
     """What has happened, oldest first; times are those of this machine's zone."""
-    told = [*_runs(document["runs"]), *_moves(document["moves"]), *_refusals(document["decisions"])]
+    told = [*_runs(document), *_moves(document["moves"]), *_refusals(document["decisions"])]
     if told:
         yield "history", ""
     for at, _, text in sorted(told, key=lambda one: one[:2]):
@@ -73,7 +76,9 @@ def _place(document: Document) -> str:
         return f"{held['how']} on {held['worker']} ({held['class']}{emulated}){since}"
     if waiting:
         return f"waits in {waiting['queue']}, {waiting['ahead']} before it in its list"
-    if document["fence"].get("state") == "done" or document["client_state"] in ("SUCCESS", "FAILURE"):
+    if document["client_state"] == "REVOKED" and not document["fence"].get("worker"):
+        return "ended: it was cancelled, and no run of it is known"
+    if document["fence"].get("state") == "done" or document["client_state"] in ENDED:
         return f"ended; last run by {document['fence'].get('worker') or 'a worker that is forgotten'}"
     return f"not held by a live worker, and not {_among(search)}"
 
@@ -110,9 +115,10 @@ def _checkpoint(document: Document) -> Iterator[Line]:
 
 def _estimates(document: Document) -> Iterator[Line]:
     if not document["profile"]:
-        yield "profile", "not known: its lane is not in the table (a task that is not balanced has none)"
+        yield "profile", "not known (a task that is not balanced has none)"
         return
-    yield "profile", document["profile"]
+    yield "profile", document["profile"] + ("" if document["estimates"] else "; no estimates: no worker is "
+                                            "there, or its lane is not in the table any more")
     label = "takes"
     for name, one in document["estimates"].items():
         where = name + (" (emulated)" if one["emulated"] else "")
@@ -132,12 +138,21 @@ def _estimates(document: Document) -> Iterator[Line]:
             yield "", f"  and {len(by_far) - SPECIAL} more differ from their class"
 
 
-def _runs(rows: list[Document]) -> Iterator[tuple[datetime, int, str]]:
-    outcomes = {"moved": "left at a checkpoint", "success": "success", "failure": "failure"}
-    for row in rows:
-        outcome = outcomes.get(row["outcome"], row["outcome"])
+def _runs(document: Document) -> Iterator[tuple[datetime, int, str]]:
+    for row in document["runs"]:
+        outcome = row["outcome"] if row["outcome"] != "moved" else (
+            "left at a checkpoint" if _saved(row, document) else "was interrupted")
         yield row["ended_at"], 6, f"run {row['epoch'] + 1} on {row['worker']} ended after " \
                                   f"{row['duration_s']:.3g} s: {outcome}"
+
+
+def _saved(run: Document, document: Document) -> bool:
+    """Whether a run that left had a checkpoint to leave at."""
+    if document.get("checkpoints") is False:
+        return False
+    left = [move for move in document["moves"] if move["source"] == run["worker"] and move["handed_over_at"]]
+    move = min(left, key=lambda one: abs(one["handed_over_at"] - run["ended_at"]), default=None)
+    return move is None or bool(move["state_bytes"])
 
 
 def _moves(rows: list[Document]) -> Iterator[tuple[datetime, int, str]]:

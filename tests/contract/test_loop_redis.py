@@ -15,6 +15,7 @@ from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
 
 from balancer import api, cli, tasks, wiring
+from balancer.adapters import redis_cancelled
 from balancer.adapters.duckdb_ledger import read
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import BalancerError
@@ -171,6 +172,27 @@ def test_explain_tells_where_a_task_is(balancer: AdaptiveLoadBalancer, app: Cele
     assert "cuda-V100 (emulated):" in running.output
     waiting = command(app, "explain", "t2", "--json")
     assert json.loads(waiting.output)["waiting"] == {"queue": lane_queue("resnet"), "ahead": 0}
+
+
+def test_explain_knows_the_profile_of_what_has_run_and_has_no_lane(
+        balancer: AdaptiveLoadBalancer, app: Celery, redis_world: RedisWorld) -> None:
+    redis_world.tell(RunFinished(at=0.0, task_id="t0", profile="rare", worker="gpu@h",
+                                 hardware_class="cuda-V100", epoch=0, outcome="success", duration_s=2.0))
+    balancer.turn()
+    assert json.loads(command(app, "explain", "t0", "--json").output)["profile"] == "rare"
+    assert "rare; no estimates" in command(app, "explain", "t0").output
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's result backend
+def test_an_undo_of_what_was_ended_says_so(app: Celery, connection: Connection) -> None:
+    for task_id in ("gone", "late", "open"):
+        redis_cancelled.enter(connection, [task_id], by="me", reason="wrong")
+    app.backend.mark_as_revoked("gone", "wrong")
+    app.backend.mark_as_done("late", 5)
+    assert "an undo does not bring it back" in command(app, "explain", "gone").output
+    said = api.undo_cancel(app, ["gone", "late", "open"])
+    assert said == {"gone": "ended", "late": "ended", "open": "undone"}
+    assert redis_cancelled.listed(connection) == []
 
 
 def test_explain_says_plainly_when_nothing_is_known(app: Celery, redis_world: RedisWorld) -> None:

@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from balancer.adapters.redis_cancelled import Cancelled
+from balancer.cancelling import outlook
 from balancer.cli import Commands
 from balancer.cli.options import options
 from balancer.cli.screen import few, labelled, table
@@ -149,6 +151,40 @@ def test_a_move_is_told_in_the_steps_it_took() -> None:
     assert [bool(line.startswith(start)) for line, start in zip(told, expected, strict=True)] == [True] * 8
     assert "the last of 2 times" in told[0]
     assert "benefit 4.00 − cost 1.00; 0.90 s − 0.10 s" in told[1]
+
+
+@pytest.mark.parametrize(("values", "says"), [
+    ({"checkpoints": False}, "was interrupted"),
+    ({"moves": [("slow", 2.1, None), ("fast", 2.0, 120), ("slow", 90, 120)]}, "was interrupted"),
+    ({"moves": [("slow", 2.1, 120), ("slow", 90, None)]}, "left at a checkpoint"),
+    ({"checkpoints": True}, "left at a checkpoint"),
+])
+def test_a_run_that_had_no_checkpoint_was_interrupted(values: dict[str, Any], says: str) -> None:
+    steps = {"decided_at": T0, "kind": "running", "target": "fast", "target_queue": "q", "state": "completed",
+             "detail": "", "reason": "r", "proactive": False, "requested_at": None, "started_at": None,
+             "ended_at": None, "benefit": None, "cost": None}
+    moves = [{**steps, "source": source, "handed_over_at": T0 + timedelta(seconds=at), "state_bytes": size}
+             for source, at, size in values.get("moves", [])]
+    run = {"ended_at": T0 + timedelta(seconds=2), "worker": "slow", "outcome": "moved", "duration_s": 2.0,
+           "epoch": 0}
+    told = [text for _, text in history(explained(**{**values, "moves": moves, "runs": [run]}))]
+    assert f"run 1 on slow ended after 2 s: {says}" in told
+
+
+def test_a_task_that_has_ended_is_not_said_to_wait_for_an_undo() -> None:
+    late = dict(facts(explained(cancelled="wrong", client_state="SUCCESS", fence={"state": "done"},
+                                undo=outlook(Cancelled(task_id="t1", at=0.0), "SUCCESS"))))
+    assert late["cancelled"] == "wrong; too late: it had ended before (SUCCESS)"
+    ended = dict(facts(explained(cancelled="wrong", client_state="REVOKED",
+                                 undo=outlook(Cancelled(task_id="t1", at=0.0), "REVOKED"))))
+    assert ended["now"] == "ended: it was cancelled, and no run of it is known"
+    assert ended["cancelled"] == "wrong; it was ended, and an undo does not bring it back"
+    assert "--undo" in outlook(Cancelled(task_id="t1", at=0.0, raw="{}"), "REVOKED")
+    assert "--undo" in outlook(Cancelled(task_id="t1", at=0.0), "PENDING")
+
+
+def test_a_profile_without_a_lane_is_told_without_estimates() -> None:
+    assert dict(facts(explained(profile="train")))["profile"].startswith("train; no estimates")
 
 
 def test_a_fence_is_told_without_leading_zeros() -> None:
