@@ -7,7 +7,7 @@ does not know. The balancer runs in a daemon thread; beat never stops because of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import click
@@ -18,7 +18,7 @@ from celery.bin.base import CeleryOption
 from balancer import wiring
 from balancer.errors import SettingError
 from balancer.service import SERVICES, BalancerService
-from balancer.settings import OptionRow, describe
+from balancer.settings import OptionRow, describe, names
 
 #: Prefix of the parameters in the keyword arguments that beat is called with.
 PARAMETER: Final = "balancer_"
@@ -61,11 +61,21 @@ class BalancedBeat(Beat):  # type: ignore[misc]
                 service.stop()
 
 
+class InOrder(set[click.Option]):
+    """A set of options as Celery keeps them, which `--help` shows as they come: ours in the order of the
+    settings, after those of others."""
+
+    def __iter__(self) -> Iterator[click.Option]:
+        places = {PARAMETER + name: place for place, name in enumerate((*names(), "wanted"))}
+        return iter(sorted(super().__iter__(), key=lambda option: places.get(option.name or "", -1)))
+
+
 def install_beat(app: Celery) -> None:
     """Put the balancer into the beat of `app`, as a program and inside of a worker (`worker -B`)."""
     if getattr(app, "balancer_beat", False):
         return
     app.balancer_beat = True
+    app.user_options["beat"] = InOrder(app.user_options["beat"])
     app.user_options["beat"].update(options())
     app.Beat = app.subclass_with_self(BalancedBeat, name="Beat", attribute="app")
     # By app, so that several apps of one process each have their own.

@@ -20,6 +20,7 @@ from redis.exceptions import ResponseError
 from balancer import wiring
 from balancer.adapters import redis_beats
 from balancer.adapters.documents import description_document
+from balancer.adapters.record_codec import to_plain
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_errors import refused_for_now
 from balancer.errors import StoreError
@@ -133,7 +134,11 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         order = follower.order
         return {
             "instance": self.instance,
-            "hardware": str(replace(self.hardware, labels=())),
+            "hardware": {
+                "class": self.hardware.hardware_class,
+                **to_plain(replace(self.hardware, labels=())),
+                "labels": dict(self.hardware.labels),
+            },
             "emulated": self.hardware.emulated,
             "order_at": order.at if order is not None else None,
             "serves": follower.servable(),

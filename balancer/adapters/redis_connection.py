@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 from redis.sentinel import SentinelManagedConnection
 
@@ -111,10 +111,21 @@ def _from_broker(app: Any, namespace: str) -> tuple[redis.Redis, Keys]:
     except BalancerError:
         raise
     except Exception as error:  # kombu raises the driver's errors and OSError, wrapped or bare
-        raise StoreError(f"no answer from the broker {connection.as_uri()}: {error}") from error
+        where = f"the broker {connection.as_uri()}"
+        if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
+            raise StoreError(_refused(where, "broker_url", error)) from error
+        raise StoreError(f"no answer from {where}: {error}") from error
     finally:
         connection.release()
     return _harden(redis.Redis(connection_pool=pool)), keys
+
+
+def _refused(where: str, option: str, error: BaseException) -> str:
+    """What to say where Redis runs and does not let us in."""
+    said = str(error).rstrip(".")
+    wrong = ("wants a password, and there is none" if "required" in said else
+             "refuses the password or the user that is written")
+    return f"{where} {wrong} in the URL ({said}); correct {option}: …://USER:PASSWORD@HOST"
 
 
 class _Following:
@@ -162,6 +173,8 @@ def _require_same_server(broker: redis.Redis, other: redis.Redis, keys: Keys) ->
         other.set(key, nonce, px=10_000)
         same = broker.get(key) == nonce.encode()
         other.delete(key)
+    except AuthenticationError as error:
+        raise StoreError(_refused("its Redis", "balancer_redis_url", error)) from error
     except (RedisError, OSError) as error:
         raise StoreError(f"no answer from balancer_redis_url: {error}") from error
     if not same:

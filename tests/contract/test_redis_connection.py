@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from celery.bin.base import CLIContext
+from click.testing import CliRunner
 
-from balancer import draining
+from balancer import cli, draining
 from balancer.adapters.redis_connection import Connection, connect, load_script
 from balancer.adapters.scripts import script_text
 from balancer.errors import BalancerError, StoreError
@@ -41,6 +43,21 @@ def test_a_worker_is_not_drained_through_a_broker_that_is_away() -> None:
         made = app(f"redis://127.0.0.1:{taken.getsockname()[1]}/0")
         with pytest.raises(StoreError, match="no answer from the broker"):
             draining.drain(made, "w@h")
+
+
+@pytest.mark.parametrize(("login", "says"), [
+    (":wrong@", "refuses the password or the user that is written in the URL (invalid username-password"),
+    ("", "wants a password, and there is none in the URL (Authentication required); correct broker_url"),
+])
+def test_a_wrong_password_is_said_to_be_wrong(redis_url: str, login: str, says: str) -> None:
+    broker = app(f"redis://{login}{redis_url.partition('@')[2]}")
+    with pytest.raises(StoreError) as refused:
+        connect(broker)
+    assert says in str(refused.value)
+    place = CLIContext(app=broker, no_color=True, workdir=None)
+    assert "Is it running" not in CliRunner().invoke(cli.balancer, ["status"], obj=place).output
+    with pytest.raises(StoreError, match="correct balancer_redis_url"):
+        connect(app(redis_url), str(broker.conf.broker_url))
 
 
 def test_key_names_are_the_brokers(redis_url: str, redis_client: redis.Redis) -> None:

@@ -146,6 +146,8 @@ def test_the_seeds_calls_as_commands(pair: FleetUnderTest, tasks: Any) -> None:
     ask = {"destination": ["a@test"], "reply": True, "timeout": 5}
     stats = tasks.app.control.broadcast("get_load_balancer_stats", **ask)
     assert stats[0]["a@test"]["worker_count"] >= 2
+    hardware = tasks.app.control.broadcast("balancer_status", **ask)[0]["a@test"]["hardware"]
+    assert (hardware["class"], hardware["kind"], hardware["labels"]) == ("cpu-test", "cpu", {})
     good = {"worker_id": "a@test", "metrics": {"cpu": 0.5}}
     told = tasks.app.control.broadcast("update_worker_performance", arguments=good, **ask)
     assert "ok" in told[0]["a@test"]

@@ -125,6 +125,8 @@ def test_beat_has_an_option_for_each_of_the_seeds_thirteen() -> None:
     app = an_app()
     beat_program.install_beat(app)
     beat_program.install_beat(app)
+    assert [option.name for option in app.user_options["beat"]] == [
+        option.name for option in beat_program.options()], "help shows them in the order of the settings"
     flags = [flag for option in app.user_options["beat"] for flag in (*option.opts, *option.secondary_opts)]
     assert len(flags) == len(set(flags))
     for name in ("dynamic-thresholds", "predictive-balancing", "cost-benefit-analysis",
