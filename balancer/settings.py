@@ -79,7 +79,8 @@ class Settings:
         True, "Use what each kind of hardware is good at", seed=True)
     enable_resource_efficiency: bool = option(True, "Count energy and heat", seed=True)
     threshold_adjustment_rate: float = option(
-        0.05, "Step of a threshold adjustment", low=0, high=1, seed=True)
+        0.05, "Step of a threshold adjustment; where earlier ones led is kept in Redis and gone on from, "
+        "also with 0", low=0, high=1, seed=True)
     prediction_window: float = option(
         3.0, "How far ahead load is forecast", low=0.01, high=1440, unit="min", seed=True)
     # Ours.

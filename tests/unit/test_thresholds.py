@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from balancer.decide.engine import adjust
+from balancer.decide.memory import fresh
+from balancer.decide.strategies import by_name
 from balancer.decide.thresholds import current, initial, literal, tempered
 from balancer.model import SystemLoad, Thresholds
 from balancer.settings import Settings
@@ -103,7 +106,10 @@ def test_other_initial_bounds_begin_anew() -> None:
 
 def test_the_switch_pins_them() -> None:
     moved = literal(START, records(0.9), SETTINGS)
-    assert current(moved, replace(SETTINGS, enable_dynamic_thresholds=False)) == START
+    pinned = replace(SETTINGS, enable_dynamic_thresholds=False)
+    assert current(moved, pinned) == START
+    memory, _ = adjust(replace(fresh(SETTINGS), thresholds=moved), pinned, by_name("adaptive"))
+    assert current(memory.thresholds, SETTINGS) == START, "a tick with the switch begins anew"
 
 
 @given(
