@@ -115,7 +115,8 @@ def _checkpoint(document: Document) -> Iterator[Line]:
 
 def _estimates(document: Document) -> Iterator[Line]:
     if not document["profile"]:
-        yield "profile", "not known (a task that is not balanced has none)"
+        yield "profile", ("not told by a worker, a lane or the ledger" if document["fence"] else
+                          "not known (a task that is not balanced has none)")
         return
     yield "profile", document["profile"] + ("" if document["estimates"] else "; no estimates: no worker is "
                                             "there, or its lane is not in the table any more")

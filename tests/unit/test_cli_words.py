@@ -185,6 +185,9 @@ def test_a_task_that_has_ended_is_not_said_to_wait_for_an_undo() -> None:
 
 def test_a_profile_without_a_lane_is_told_without_estimates() -> None:
     assert dict(facts(explained(profile="train")))["profile"].startswith("train; no estimates")
+    fenced = dict(facts(explained(fence={"state": "done"})))
+    assert fenced["profile"] == "not told by a worker, a lane or the ledger", "it has a fence: it is balanced"
+    assert "not balanced" in dict(facts(explained()))["profile"]
 
 
 def test_a_fence_is_told_without_leading_zeros() -> None:

@@ -60,7 +60,7 @@ def body() -> None:
 def test_an_option_that_is_mistyped_is_refused_where_it_stands(option: dict[str, Any], says: str) -> None:
     app = Celery("typed", set_as_current=False)
     with pytest.raises(SettingError) as refused:
-        app.task(base=BalancedTask, name="proj.train", lazy=False, **option)(body)
+        app.task(base=BalancedTask, name="proj.train", lazy=False, shared=False, **option)(body)
     assert says in str(refused.value)
 
 
@@ -79,7 +79,7 @@ def test_what_celery_and_the_task_class_know_is_no_mistake() -> None:
                "throws": (OSError,), "autoretry_for": (OSError,), "retry_backoff": True, "max_retries": 1,
                "retry_kwargs": {}, "group_id": "g", "max_memory": 5, "typing": False, "pydantic": False,
                "checkpoint_serializer": "json", "priority": 3, "track_started": True, "profiles": ("b",)}
-    made = app.task(base=Own, name="proj.own", lazy=False, **celerys)(body)
+    made = app.task(base=Own, name="proj.own", lazy=False, shared=False, **celerys)(body)
     assert (made.profiles, made.declared_priority, made.max_memory) == (("b",), 3, 5)
 
 
