@@ -38,23 +38,31 @@ def report_page(ask: Ask, span: Window | None, *, ledger: str, now: float) -> st
         ]
         return _document("Load balancer report", made, body, {})
     pictures = {name: build(name, ask, span) for name in METRICS}
-    sections = [_summary(summarise(ask, span))]
+    sections, specs = [_summary(summarise(ask, span))], {}
     for name, picture in pictures.items():
-        inner = f'<div class=picture id="{name}"></div>'
+        inner = f"<h2>{html.escape(METRICS[name].title)}</h2>"
         if picture is None:
-            metric = METRICS[name]
-            inner = f"<h2>{html.escape(metric.title)}</h2><p>{html.escape(metric.absent)}</p>"
+            inner += f"<p>{html.escape(METRICS[name].absent)}</p>"
+        else:
+            about, specs[name] = _untitled(picture.spec())
+            inner += f'<p class=about>{html.escape(about)}</p><div class=picture id="{name}"></div>'
         sections.append(f"<section>{inner}</section>")
     sections.append(_decisions(ask, span))
-    specs = {name: picture.spec() for name, picture in pictures.items() if picture is not None}
     return _document("Load balancer report", made, sections, specs)
 
 
 def picture_page(name: str, spec: Mapping[str, Any], *, ledger: str, now: float) -> str:
     """One picture as a page of its own."""
-    made = f"{METRICS[name].about} Ledger {html.escape(ledger)}, made {utc(now)}."
+    about, drawn = _untitled(spec)
+    said = " ".join(dict.fromkeys((METRICS[name].about, about)))
+    made = f"{html.escape(said)} Ledger {html.escape(ledger)}, made {utc(now)}."
     body = [f'<section><div class=picture id="{name}"></div></section>']
-    return _document(METRICS[name].title, made, body, {name: spec})
+    return _document(METRICS[name].title, made, body, {name: drawn})
+
+
+def _untitled(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The sentence about a picture, and the picture without its title: on a page these are text."""
+    return spec["title"]["subtitle"], {key: value for key, value in spec.items() if key != "title"}
 
 
 def _document(title: str, lead: str, body: Sequence[str], specs: Mapping[str, Mapping[str, Any]]) -> str:

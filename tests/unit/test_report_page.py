@@ -185,6 +185,9 @@ def test_a_picture_is_a_page_of_its_own_whose_data_is_json(ledger: Path) -> None
     page = picture_page("thresholds", picture.spec(), ledger="l", now=START)
     text = page.split("const specs = ", 1)[1].split(";\nconst looks", 1)[0]
     assert json.loads(text)["thresholds"]["datasets"]["ticks"] == picture.datasets["ticks"]
+    assert page.count(f">{METRICS['thresholds'].title}<") == 2  # the title element and the heading
+    assert METRICS["thresholds"].title not in text
+    assert page.count(METRICS["thresholds"].about) == 1
     assert Elements(page).fetched == []
 
 
