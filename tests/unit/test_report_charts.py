@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -124,6 +126,31 @@ def test_accuracy_is_of_forecasts_that_came_due_and_the_band_goes_on(ledger: Pat
     assert mean == pytest.approx(judged["a"])
     assert forecasts[-1]["truth"] is None
     assert forecasts[-1]["high"] is not None
+
+
+def test_where_no_forecast_is_judged_the_picture_says_when_the_first_will_be(tmp_path: Path) -> None:
+    path = tmp_path / "short.duckdb"
+    made = [{"subject": "system", "made_at": START + n, "due_at": START + 30 + n, "value": 0.5, "low": 0.4,
+             "high": 0.6} for n in range(5)]  # fmt: skip
+    ticks = [{"timestamp": START + n, "system_load": 0.5} for n in range(5)]
+    assert DuckDBLedger(str(path)).record({"load_balancer_metrics": ticks, "forecasts": made})
+    ask = asking(path)
+    picture = build("prediction_accuracy", ask, whole(ask))
+    assert picture is not None
+    svg = image(picture.spec(), ".svg").decode()
+    for words in ("No forecast has been judged yet.", "is due at 12:00:30 UTC;", "goes to 12:00:04."):
+        assert words in svg
+    assert ">accuracy<" not in svg
+
+
+@pytest.mark.parametrize("name", ["thresholds", "migration_success_rate", "prediction_accuracy"])
+def test_a_mark_at_the_end_of_a_ratio_is_drawn_whole(ledger: Path, name: str) -> None:
+    ask = asking(ledger)
+    picture = build(name, ask, whole(ask), interactive=True)
+    assert picture is not None
+    scales = re.findall(r'"scale": (\{[^{}]*"domain": \[0, 1\][^{}]*\})', json.dumps(picture.spec()))
+    assert scales
+    assert all(json.loads(scale).get("padding", 0) >= 5 for scale in scales)
 
 
 def test_a_large_ledger_stays_a_small_picture(tmp_path: Path) -> None:

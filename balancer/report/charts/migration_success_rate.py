@@ -9,6 +9,7 @@ from balancer.report.charts.parts import (
     amount,
     beneath,
     data,
+    ratio_scale,
     share,
     stacked,
     time_axis,
@@ -76,7 +77,7 @@ def _rates(span: Window, interactive: bool) -> alt.Chart:
         )
         .encode(
             x=time_axis(span, "middle", labels=False, zoom=interactive),
-            y=alt.Y("rate:Q", title="completed", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
+            y=alt.Y("rate:Q", title="completed", scale=ratio_scale(), axis=alt.Axis(format=".0%")),
             tooltip=[
                 when(),
                 share("rate", "success rate"),

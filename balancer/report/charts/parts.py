@@ -16,6 +16,9 @@ from balancer.report.questions import DAY_S, Ask, Rows, Window, answer
 #: Bars no higher than this get a tick for each whole number.
 FEW: Final = 5
 
+#: Pixels within a plot's edges that are kept for marks at the ends of its scales.
+EDGE: Final = 5
+
 
 def data(name: str) -> Any:
     """Rows that the picture carries under this name."""
@@ -34,7 +37,9 @@ def time_axis(span: Window, field: str = "start", *, labels: bool = True, zoom: 
     domain = [round(1000 * span.since), round(1000 * stop)]
     return alt.X(
         f"{field}:T",
-        scale=alt.Scale(type="utc", domainMin=domain[0], domainMax=domain[1], nice=False, clamp=not zoom),
+        scale=alt.Scale(
+            type="utc", domainMin=domain[0], domainMax=domain[1], nice=False, padding=EDGE, clamp=not zoom
+        ),
         axis=alt.Axis(
             format=form, labels=labels, tickCount=8, labelOverlap=True, labelFlush=True,
             title=f"time (UTC), {_dates(span)}" if labels else None,
@@ -96,6 +101,11 @@ def class_colour(ask: Ask, span: Window) -> Any:
 def when(label: str = "from (UTC)") -> Any:
     """The tooltip line of a time bucket's start."""
     return alt.Tooltip("when:N", title=label)
+
+
+def ratio_scale(*, clamp: bool = False) -> Any:
+    """The scale of a 0–1 ratio with room for the marks at its ends, which a zoomed picture cuts off."""
+    return alt.Scale(domain=[0, 1], padding=EDGE, clamp=clamp)
 
 
 def share(field: str, label: str) -> Any:

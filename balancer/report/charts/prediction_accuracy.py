@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import altair as alt
 
 from balancer.report.charts import Picture
-from balancer.report.charts.parts import amount, beneath, data, share, time_axis, title, when
+from balancer.report.charts.parts import (
+    amount,
+    beneath,
+    data,
+    ratio_scale,
+    share,
+    time_axis,
+    title,
+    when,
+    zoomed,
+)
 from balancer.report.palette import BLUE, GREEN, ORANGE, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
+from balancer.report.words import count
 
 _KINDS = ["foreseen", "came"]
 _LEGEND = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=500)
@@ -28,19 +41,35 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     ]
     last = max(span.until, *(row["start"] / 1000 for row in rows))
     reach = Window(since=span.since, until=last, tick_s=span.tick_s)
-    charts = [_loads(reach, interactive), _accuracy(reach, interactive)]
-    chart = beneath(charts, interactive, title("prediction_accuracy", _sentence(rows)))
-    return Picture(chart=chart, datasets={"forecasts": rows, "loads": lines})
-
-
-def _sentence(rows: Rows) -> str:
+    datasets = {"forecasts": rows, "loads": lines}
     judged = [row for row in rows if row["accuracy"] is not None]
     if not judged:
-        return "No forecast has come due yet."
-    count = sum(row["forecasts"] for row in judged)
-    accuracy = sum(row["accuracy"] * row["forecasts"] for row in judged) / count
+        loads = _loads(reach, interactive, labels=True)
+        chart = alt.layer(loads, _said(), title=title("prediction_accuracy"))
+        return Picture(chart=zoomed(chart, interactive), datasets={**datasets, "said": [_wait(rows, span)]})
+    charts = [_loads(reach, interactive, labels=False), _accuracy(reach, interactive)]
+    chart = beneath(charts, interactive, title("prediction_accuracy", _sentence(judged)))
+    return Picture(chart=chart, datasets=datasets)
+
+
+def _said() -> alt.Chart:
+    """Words in the plot, in place of an accuracy that nobody knows yet."""
+    words = alt.Chart(data("said")).mark_text(align="left", x=12, y=60, fontSize=13, lineBreak="\n")
+    return words.encode(text="said:N")
+
+
+def _wait(rows: Rows, span: Window) -> dict[str, str]:
+    ends = datetime.fromtimestamp(span.until, UTC).strftime("%H:%M:%S")
+    said = ("No forecast has been judged yet.", f"The first is due at {rows[0]['due']} UTC;",
+            f"the ledger goes to {ends}.")
+    return {"said": "\n".join(said)}
+
+
+def _sentence(judged: Rows) -> str:
+    total = sum(row["forecasts"] for row in judged)
+    accuracy = sum(row["accuracy"] * row["forecasts"] for row in judged) / total
     inside = [row for row in judged if row["inside"] is not None]
-    text = f"Mean accuracy {accuracy:.1%} over {count} forecasts of the system's load that came due"
+    text = f"Mean accuracy {accuracy:.1%} over {count(total, 'forecast')} of the system's load that came due"
     if not inside:
         return text + "."
     hit = sum(row["inside"] * row["forecasts"] for row in inside) / sum(row["forecasts"] for row in inside)
@@ -61,9 +90,9 @@ def _tooltip() -> list[alt.Tooltip]:
     ]
 
 
-def _loads(span: Window, interactive: bool) -> alt.LayerChart:
-    x = time_axis(span, labels=False, zoom=interactive)
-    scale = alt.Scale(domain=[0, 1], clamp=True)
+def _loads(span: Window, interactive: bool, *, labels: bool) -> alt.LayerChart:
+    x = time_axis(span, labels=labels, zoom=interactive)
+    scale = ratio_scale(clamp=True)
     y = alt.Y("load:Q", title="system load", scale=scale, axis=alt.Axis(format=".0%"))
     band = (
         alt.Chart(data("forecasts"))
@@ -99,7 +128,7 @@ def _accuracy(span: Window, interactive: bool) -> alt.Chart:
         .encode(
             x=time_axis(span, zoom=interactive),
             y=alt.Y(
-                "accuracy:Q", title="accuracy", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
+                "accuracy:Q", title="accuracy", scale=ratio_scale(), axis=alt.Axis(format=".0%")
             ),
             tooltip=_tooltip(),
         )

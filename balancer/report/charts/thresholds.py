@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from balancer.report.charts import Picture
-from balancer.report.charts.parts import amount, data, share, time_axis, title, when, zoomed
+from balancer.report.charts.parts import amount, data, ratio_scale, share, time_axis, title, when, zoomed
 from balancer.report.palette import BLUE, GREEN, ORANGE, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
 
@@ -26,7 +26,11 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     band = (
         alt.Chart(data("ticks"))
         .mark_area(opacity=0.18, color=BLUE, clip=interactive)
-        .encode(x=time_axis(span, zoom=interactive), y=alt.Y("least:Q", title="utilization"), y2="greatest:Q")
+        .encode(
+            x=time_axis(span, zoom=interactive),
+            y=alt.Y("least:Q", title="utilization", scale=ratio_scale()),
+            y2="greatest:Q",
+        )
     )
     drawn = zoomed(_drawn(span, interactive, dots=len(rows) < 40), interactive)
     chart = alt.layer(band, drawn, title=title("thresholds")).properties(width=WIDTH - 90, height=260)
@@ -43,7 +47,7 @@ def _drawn(span: Window, interactive: bool, *, dots: bool) -> alt.Chart:
         .encode(
             x=time_axis(span, zoom=interactive),
             y=alt.Y(
-                "value:Q", title="utilization", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
+                "value:Q", title="utilization", scale=ratio_scale(), axis=alt.Axis(format=".0%")
             ),
             color=alt.Color("line:N", scale=scale, legend=_LEGEND),
             strokeDash=alt.StrokeDash("line:N", scale=dashes, legend=_LEGEND),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from balancer.report.charts import Picture
-from balancer.report.charts.parts import amount, class_colour, data, share, title
+from balancer.report.charts.parts import amount, class_colour, data, ratio_scale, share, title
 from balancer.report.palette import WIDTH
 from balancer.report.questions import Ask, Window, answer
 
@@ -32,7 +32,7 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
             amount("samples", "samples", ",d"),
         ],
     )
-    x = alt.X("p05:Q", title="load", scale=alt.Scale(domain=[0, 1]), axis=axis)
+    x = alt.X("p05:Q", title="load", scale=ratio_scale(), axis=axis)
     layers = alt.layer(
         base.mark_rule(strokeWidth=1.5).encode(x=x, x2="p95:Q"),
         base.mark_bar(height=9, opacity=0.75, cornerRadius=2).encode(
