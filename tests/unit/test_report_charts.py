@@ -80,6 +80,17 @@ def test_colours_are_the_same_for_a_class_in_every_picture(ledger: Path) -> None
     assert all(first < second for first, second in domains)
 
 
+def test_a_legend_names_only_classes_with_a_bar_and_energy_has_its_unit(ledger: Path) -> None:
+    ask = asking(ledger)
+    picture = build("energy", ask, whole(ask))
+    assert picture is not None
+    svg = image(picture.spec(), ".svg").decode()
+    assert "cuda-V100 (emulated)" in svg
+    assert ">cpu<" not in svg
+    assert re.search(r">\d+ k?J<", svg)
+    assert ">0 J<" in svg
+
+
 def test_the_success_rate_counts_only_moves_that_ended(tmp_path: Path) -> None:
     path = tmp_path / "ledger.duckdb"
     states = ["completed"] * 3 + ["refused", "stale", "requested", "handed_over"]

@@ -87,14 +87,24 @@ def whole_axis(bars: Rows) -> Any:
     """The axis of stacked bars, without ticks between whole numbers where the bars are low."""
     top = max((row["to"] for row in bars), default=0.0)
     ticks = {"tickCount": max(1, round(top))} if top <= FEW else {}
-    return alt.Axis(format="~s", **ticks)
+    return alt.Axis(format=",~f", **ticks)
 
 
-def class_colour(ask: Ask, span: Window) -> Any:
-    """Colour by the column `class`, the same for a class in every picture of a ledger."""
+def energy_axis() -> Any:
+    """The axis of an energy in joules, each label with its unit: "500 J", "10 kJ"."""
+    return alt.Axis(labelExpr="replace(format(datum.value, '~s'), /([a-z]?)$/i, ' $1J')")
+
+
+def class_colour(ask: Ask, span: Window, drawn: Rows) -> Any:
+    """Colour by the column `class`, the same for a class in every picture of a ledger.
+
+    The legend names the classes of the rows that are drawn.
+    """
     classes = [row["class"] for row in answer(ask, "classes", span)]
     colours = [CATEGORIES[place % len(CATEGORIES)] for place in range(len(classes))]
-    legend = alt.Legend(title="hardware class", orient="top", columns=4)
+    there = {row["class"] for row in drawn}
+    shown = [name for name in classes if name in there]
+    legend = alt.Legend(title="hardware class", orient="top", columns=4, values=shown)
     return alt.Color("class:N", scale=alt.Scale(domain=classes, range=colours), legend=legend)
 
 

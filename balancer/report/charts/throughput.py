@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from balancer.report.charts import Picture
-from balancer.report.charts.class_bars import class_bars
-from balancer.report.charts.parts import class_colour
+from balancer.report.charts.class_bars import bars_of, class_bars
+from balancer.report.charts.parts import class_colour, whole_axis
 from balancer.report.questions import Ask, Window, answer
 
 
@@ -13,5 +13,6 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     rows = answer(ask, "throughput", span, buckets=60)
     if not rows:
         return None
-    colour = class_colour(ask, span)
-    return class_bars("throughput", rows, span, interactive, column="runs", label="runs", colour=colour)
+    bars, colour = bars_of(rows, "runs"), class_colour(ask, span, rows)
+    axis = whole_axis(bars)
+    return class_bars("throughput", bars, span, interactive, label="runs", axis=axis, colour=colour)

@@ -19,7 +19,7 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     axis = alt.Axis(format=".0%", grid=True, tickCount=10)
     base = alt.Chart(data("quantiles")).encode(
         y=y,
-        color=class_colour(ask, span),
+        color=class_colour(ask, span, rows),
         tooltip=[
             alt.Tooltip("row:N", title="who"),
             alt.Tooltip("class:N", title="hardware class"),
