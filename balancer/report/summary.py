@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from balancer.report.questions import Ask, Rows, Window, answer
+from balancer.report.reasons import MEANINGS, because, refusal
 from balancer.report.words import count, joules, percent, seconds
 
 #: Reasons in a table of the summary, the most frequent; sentences count all of them.
@@ -133,7 +134,7 @@ def _moves(moves: Rows, ticks: dict[str, Any]) -> str:
     foreseen = f"; {proactive:,} ahead of a foreseen imbalance" if proactive else ""
     return (
         f"{count(total, 'move')} ({by_kind}): {completed:,} completed, {failed:,} not{foreseen}. "
-        f"Most often because: {moves[0]['reason']}."
+        f"Most often because: {because(moves[0])}."
     )
 
 
@@ -143,7 +144,7 @@ def _refused(refused: Rows) -> str:
     text = "No candidate for a move was refused."
     if reasons:
         total = sum(row["times"] for row in reasons)
-        first = reasons[0]["reason"]
+        first = refusal(reasons[0]["reason"])
         text = f"Candidates for a move were refused {count(total, 'time')}, most often because: {first}."
     if asides:
         text += (
@@ -220,13 +221,11 @@ def _class_table(classes: Rows) -> Table:
 def _move_table(moves: Rows) -> Table:
     return Table(
         title="Moves and why",
-        head=("what moved", "because", "for example", "moves", "tasks", "completed", "not completed",
-              "median time"),
+        head=("what moved", "because", "moves", "tasks", "completed", "not completed", "median time"),
         body=tuple(
             (
                 f"{row['kind']} tasks",
-                row["reason"],
-                row["example"] if row["example"] != row["reason"] else "",
+                because(row),
                 _number(row["moves"]),
                 _number(row["tasks"]),
                 _number(row["completed"]),
@@ -235,25 +234,26 @@ def _move_table(moves: Rows) -> Table:
             )
             for row in moves[:REASONS]
         ),
-        numeric=(3, 4, 5, 6, 7),
+        numeric=(2, 3, 4, 5, 6),
     )
 
 
 def _refused_table(refused: Rows) -> Table:
     return Table(
         title="What was refused or set aside, and why",
-        head=("what", "because", "times", "tasks", "for example"),
+        head=("what", "because", "that is", "times", "tasks", "for example"),
         body=tuple(
             (
                 "refused move" if row["kind"] == "refused" else "set aside",
                 row["reason"],
+                MEANINGS.get(row["reason"], ""),
                 _number(row["times"]),
                 _number(row["tasks"]) if row["kind"] == "refused" else "",
                 row["example"] or "",
             )
             for row in refused[:REASONS]
         ),
-        numeric=(2, 3),
+        numeric=(3, 4),
     )
 
 

@@ -26,8 +26,8 @@ def seconds(duration: float | None) -> str:
         return "unknown"
     for limit, unit, size in ((1, "ms", 0.001), (120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if abs(duration) < limit:
-            return f"{_three(duration / size)} {unit}"
-    return f"{_three(duration / 86_400)} days"
+            return f"{figure(duration / size)} {unit}"
+    return f"{figure(duration / 86_400)} days"
 
 
 def joules(energy: float | None) -> str:
@@ -36,11 +36,11 @@ def joules(energy: float | None) -> str:
         return "unknown"
     for limit, unit, size in ((1e3, "J", 1), (1e6, "kJ", 1e3), (3.6e6, "MJ", 1e6)):
         if abs(energy) < limit:
-            return f"{_three(energy / size)} {unit}"
-    return f"{_three(energy / 3.6e6)} kWh"
+            return f"{figure(energy / size)} {unit}"
+    return f"{figure(energy / 3.6e6)} kWh"
 
 
-def _three(number: float) -> str:
+def figure(number: float) -> str:
     """Three figures that count, without an exponent."""
     if not number or not math.isfinite(number):
         return "0"

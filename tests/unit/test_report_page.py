@@ -16,7 +16,7 @@ from balancer.report.charts import METRICS, build
 from balancer.report.page import DECISIONS, picture_page, report_page
 from balancer.report.questions import window
 from balancer.report.render import javascript
-from balancer.report.summary import summarise
+from balancer.report.summary import Summary, summarise
 from tests.unit.ledger_samples import START, asking, whole, write_sample
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -81,8 +81,16 @@ def test_the_summary_says_what_the_ledger_holds(ledger: Path) -> None:
     ]
     assert classes.body[0][-1] == "unknown"
     assert sum(int(row[3]) for row in classes.body) == counted["runs"]
-    assert sum(int(row[3]) for row in moves.body) == counted["moves"]
-    assert {"cooldown", "hardware"} <= {row[1] for row in refused.body}
+    assert sum(int(row[2]) for row in moves.body) == counted["moves"]
+    meanings = {row[1]: row[2] for row in refused.body}
+    assert "rests before it may move again" in meanings["cooldown"]
+    assert meanings["hardware"] == ""
+    assert "…" not in page_text(summary)
+
+
+def page_text(summary: Summary) -> str:
+    cells = [cell for table in summary.tables for row in table.body for cell in row]
+    return "\n".join((*summary.sentences, *cells))
 
 
 def test_a_ledger_with_a_single_tick_is_said_without_numbers_it_does_not_have(tmp_path: Path) -> None:
@@ -209,9 +217,22 @@ def test_moves_whose_reasons_differ_only_in_numbers_are_one_reason_and_all_are_c
     summary = summarise(ask, whole(ask))
     text = "\n".join(summary.sentences)
     assert "60 moves (60 of running tasks): 60 completed" in text
-    assert "Most often because: … s remain here, … s on V100-1." in text
+    assert "Most often because: 15 s remain here, 0.2 s on V100-1 (medians)." in text
     table = next(table for table in summary.tables if table.title == "Moves and why")
     assert len(table.body) == 20
-    what, why, example, count, *_ = table.body[0]
-    assert (what, why, count) == ("running tasks", "… s remain here, … s on V100-1", "30")
-    assert re.fullmatch(r"\d+\.5 s remain here, 0\.2 s on V100-1", example)
+    assert table.body[0][:3] == ("running tasks", "15 s remain here, 0.2 s on V100-1 (medians)", "30")
+
+
+def test_moves_between_other_workers_for_one_reason_are_one_reason(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.duckdb"
+    moves = [
+        {"move_id": str(n), "state": "completed", "decided_at": START, "kind": "running",
+         "reason": f"gpu{n}@vm is over 0.95, cpu{n}@vm under 0.10"}
+        for n in range(3)
+    ]  # fmt: skip
+    assert DuckDBLedger(str(path)).record({"moves": moves})
+    ask = asking(path)
+    (table,) = summarise(ask, whole(ask)).tables
+    assert [row[1:3] for row in table.body] == [
+        ("a worker's load is over 0.95, the high threshold, and another's under 0.1, the low one", "3")
+    ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.report.questions import BUCKETS, Window
+from balancer.report.reasons import MEANINGS
 from balancer.report.words import count, joules, percent, seconds
 
 
@@ -35,6 +39,16 @@ from balancer.report.words import count, joules, percent, seconds
 )
 def test_numbers_are_said_as_a_person_says_them(said: str, text: str) -> None:
     assert said == text
+
+
+def test_every_refusal_is_explained() -> None:
+    """By the source of those who refuse: a report that gives a reason also says what it means."""
+    refusing = Path("balancer/decide").rglob("*.py")
+    told = r'(?:return|why =) "([a-z ]+)", (?:f?"|why)|reason="([a-z ]+)",|_stuck\([^"]*"([a-z ]+)"'
+    reasons = {name for path in refusing for found in re.findall(told, path.read_text()) for name in found}
+    reasons.discard("")
+    assert {"young", "only swaps", "nowhere to go", "target unfit", "unknown profile"} <= reasons
+    assert reasons - MEANINGS.keys() == set()
 
 
 @given(

@@ -50,13 +50,13 @@ def _points(rows: Rows, costs: float, kind: str, interactive: bool) -> alt.Chart
         .encode(
             x=alt.X(
                 "cost:Q",
-                title="cost (0 to 10)",
+                title="cost (points, 0–10)",
                 scale=alt.Scale(domain=[0, costs]),
                 axis=alt.Axis(grid=True, tickCount=10, format="~r"),
             ),
             y=alt.Y(
                 "benefit:Q",
-                title="benefit (0 and more)",
+                title="benefit (points, 0 and more)",
                 scale=alt.Scale(type=kind),
                 axis=alt.Axis(tickCount=8, format="~s"),
             ),
@@ -96,8 +96,8 @@ def _marks(most: int) -> dict[str, Any]:
 def _tooltip() -> list[alt.Tooltip]:
     return [
         alt.Tooltip("outcome:N", title="outcome"),
-        amount("cost", "cost"),
-        amount("benefit", "benefit"),
+        amount("cost", "cost (points)"),
+        amount("benefit", "benefit (points)"),
         amount("candidates", "candidates", ",d"),
         alt.Tooltip("reason:N", title="most often because"),
         alt.Tooltip("profile:N", title="most often of"),

@@ -1,4 +1,4 @@
--- Candidates by cost and benefit (steps of a quarter, on the seed's scale), made and refused.
+-- Candidates by cost and benefit (steps of a quarter of a point), made and refused.
 SELECT round(cost * 4) / 4 AS cost, round(benefit * 4) / 4 AS benefit,
        CASE kind WHEN 'move' THEN 'made' ELSE 'refused' END AS outcome,
        count(*) AS candidates, mode(reason) AS reason, mode(profile) AS profile,
