@@ -12,6 +12,7 @@ from rich.markup import escape
 from balancer import draining
 from balancer.adapters.redis_drain import DrainReport
 from balancer.cli.screen import console
+from balancer.report.words import count
 
 #: Seconds between looks, and how long after its limit a worker that was told to stop is followed.
 LOOK_S: Final = 0.2
@@ -78,8 +79,7 @@ class Shown:
             yield from self._summary(report)
 
     def _summary(self, report: DrainReport) -> Iterator[str]:
-        count = report.moved_count
-        told = f"{count} task{'' if count == 1 else 's'} handed on"
+        told = f"{count(report.moved_count, 'task')} handed on"
         if report.returned:
             told += f", {report.returned} returned from its own queue to their lanes"
         words = {"drained": "holds nothing any more", "stopping": "stops", "stopped": "has stopped",

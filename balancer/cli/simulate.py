@@ -19,6 +19,7 @@ from balancer import wiring
 from balancer.adapters.duckdb_ledger import read
 from balancer.cli.screen import console, share, table
 from balancer.errors import BalancerError
+from balancer.report.words import count
 from balancer.simulate import given, scenarios
 from balancer.simulate.measures import Result, judge
 from balancer.simulate.replay import from_ledger
@@ -109,13 +110,14 @@ def draw(scenario: Scenario, chosen: dict[str, Any], result: Result, out: Consol
     for machine in scenario.machines:
         name = machine.hardware.hardware_class
         classes[name] = classes.get(name, 0) + 1
-    fleet = ", ".join(f"{count} {name}" for name, count in sorted(classes.items()))
+    fleet = ", ".join(f"{number} {name}" for name, number in sorted(classes.items()))
     known = "nothing known beforehand" if chosen["cold"] else "run times known beforehand"
     out.print(f"[bold]{escape(scenario.name)}[/bold]: {escape(scenario.about)}")
-    out.print(f"{len(scenario.jobs)} jobs on {escape(fleet)}; strategy {escape(chosen['strategy'])}, {known}")
+    out.print(f"{count(len(scenario.jobs), 'job')} on {escape(fleet)}; "
+              f"strategy {escape(chosen['strategy'])}, {known}")
     out.print(table("", ("figure", "value", "beside"), _rows(result)))
     if result.unfinished:
-        out.print(f"[bold]{result.unfinished} jobs did not end[/bold]; they count as if they ended at last.")
+        out.print(f"[bold]{count(result.unfinished, 'job')} did not end[/bold]: counted as ended at last.")
 
 
 def _rows(r: Result) -> list[tuple[str, str, str]]:

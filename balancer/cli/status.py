@@ -20,6 +20,7 @@ from balancer.adapters import redis_failed, redis_view
 from balancer.cli.screen import console, few, hardware, number, share, table
 from balancer.decide.gpu_memory import gpu_memory
 from balancer.model import Needs, Order, Worker
+from balancer.report.words import count, in_number
 from balancer.routing import unfit_reason
 from balancer.standing import OWN, RUNNING
 
@@ -103,7 +104,9 @@ def draw(document: Document, out: Console) -> None:
     if document["moves"]:
         out.print(_moves_table(document["moves"]))
     if document.get("failed"):
-        out.print(f"[red]{document['failed']} tasks are set aside, because they ended what ran them[/]: "
+        aside = document["failed"]
+        out.print(f"[red]{count(aside, 'task')} {in_number(aside, 'is', 'are')} set aside, because "
+                  f"{in_number(aside, 'it', 'they')} ended what ran {in_number(aside, 'it', 'them')}[/]: "
                   "celery -A PROJ balancer failed", soft_wrap=True)
     for one in document["set_aside"]:
         out.print(f"set aside: {escape(one['source'])}: {escape(one['reason'])}", style="yellow")
@@ -210,15 +213,22 @@ def _draw_orders(document: Document, out: Console) -> None:
     names = {lane["queue"]: lane["profile"] for lane in document["lanes"]}
     emulated = {w["class"] for w in document["workers"] if w["emulated"]}
     out.print("\n[bold]Orders[/]: what each class serves first; lanes of one line are ties, by age")
+    dearest = max((order["price"] for order in document["orders"].values() if order), default=0.0)
     for name, order in document["orders"].items():
         label = hardware(name, name in emulated)
         if order is None:
             out.print(f"{label}: no order; every lane it can serve")
             continue
-        out.print(f"{label}: price {order['price']:.2g}, {order['age_s']:.1f} s old"
+        out.print(f"{label}: price {_price(order['price'], dearest)}, {order['age_s']:.1f} s old"
                   + ("" if order["groups"] else "; serves nothing now"))
         for line in _groups(order["groups"], names):
             out.print(Padding(escape(line), (0, 0, 0, 2), expand=False))
+
+
+def _price(price: float, dearest: float) -> str:
+    """What a slot of a class is worth beside one of the dearest: in a large fleet all prices are small."""
+    part = price / dearest if dearest else 0.0
+    return f"{'under 1%' if 0 < part < 0.01 else share(part)} of the dearest"
 
 
 def _groups(groups: list[list[str]], names: Mapping[str, str]) -> Iterator[str]:
@@ -227,7 +237,7 @@ def _groups(groups: list[list[str]], names: Mapping[str, str]) -> Iterator[str]:
         yield f"{place}. {few(profiles, PROFILES_SHOWN)}"
     later = sum(len(group) for group in groups[GROUPS_SHOWN:])
     if later:
-        yield f"   and {later} more profiles after these (--json has all)"
+        yield f"   and {later} more {in_number(later, 'profile')} after these (--json has all)"
 
 
 def _moves_table(moves: list[Document]) -> Any:

@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, Final
 
 from balancer.errors import LedgerError
+from balancer.report.words import in_number
 
 Rows = list[dict[str, Any]]
 
@@ -85,7 +86,7 @@ def window(ask: Ask, *, days: float | None = None, now: float) -> Window | None:
     if since > row["last"]:
         ago = (now - row["last"]) / DAY_S
         raise LedgerError(
-            f"the ledger has nothing of the last {days:g} days; "
+            f"the ledger has nothing of the last {days:g} {in_number(days or 0, 'day')}; "
             f"its last entry is {ago:.1f} days old (see --days)"
         )
     return Window(since=since, until=row["last"], tick_s=row["tick_s"] or 0.0, detailed=row["detailed"])

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from balancer.report.questions import Ask, Rows, Window, answer
 from balancer.report.reasons import MEANINGS, because, refusal
-from balancer.report.words import count, joules, percent, seconds
+from balancer.report.words import count, in_number, joules, percent, seconds
 
 #: Reasons in a table of the summary, the most frequent; sentences count all of them.
 REASONS: Final = 20
@@ -148,7 +148,8 @@ def _refused(refused: Rows) -> str:
         text = f"Candidates for a move were refused {count(total, 'time')}, most often because: {first}."
     if asides:
         text += (
-            f" {count(asides, 'thing')} could not be read and {'was' if asides == 1 else 'were'} set aside."
+            f" {count(asides, 'thing')} {in_number(asides, 'was', 'were')} set aside: not readable, or the "
+            "end of what ran it."
         )
     return text
 

@@ -8,11 +8,12 @@ import math
 def count(number: float | None, noun: str, plural: str | None = None) -> str:
     """ "1 move", "2 moves", "1,200 moves", "no moves"."""
     amount = int(number or 0)
-    if amount == 1:
-        return f"1 {noun}"
-    return (
-        f"{amount or 'no'} {plural or noun + 's'}" if amount < 1000 else f"{amount:,} {plural or noun + 's'}"
-    )
+    return f"{amount or 'no':{',' if amount else ''}} {in_number(amount, noun, plural)}"
+
+
+def in_number(number: float, noun: str, plural: str | None = None) -> str:
+    """The noun or verb that goes with this number: "task" with 1, else "tasks"."""
+    return noun if number == 1 else plural or noun + "s"
 
 
 def percent(ratio: float | None, places: int = 0) -> str:

@@ -116,6 +116,22 @@ def test_an_order_is_drawn_by_profiles_and_cut_where_it_gets_long() -> None:
     assert "rocm: no order; every lane it can serve" in said
 
 
+def test_a_price_is_told_beside_the_dearest() -> None:
+    order = {"groups": [], "age_s": 0.5, "strategy": "priced", "exclusive": False}
+    prices = {"cuda-V100": 0.125, "cuda-K80": 0.05, "cpu": 4.2e-9, "mps": 0.0}
+    said = drawn(status(workers=[worker("a")], orders={n: {**order, "price": p} for n, p in prices.items()}))
+    told = ("cuda-V100: price 100% of", "cuda-K80 (emulated): price 40% of", "cpu: price under 1% of",
+            "mps: price 0% of")
+    assert [words for words in told if f"{words} the dearest, 0.5 s old" not in said] == []
+
+
+def test_one_is_told_in_the_singular() -> None:
+    assert "1 task is set aside, because it ended what ran it" in " ".join(drawn(status(failed=1)).split())
+    assert "2 tasks are set aside, because they" in " ".join(drawn(status(failed=2)).split())
+    order = {"groups": [[f"bal.lane.q{n}"] for n in range(4)], "age_s": 0.5, "price": 1.0}
+    assert "and 1 more profile after these" in drawn(status(workers=[worker("a")], orders={"cpu": order}))
+
+
 def explained(**values: Any) -> dict[str, Any]:
     return {"task_id": "t1", "known": True, "fence": {}, "held": None, "waiting": None,
             "search": {"looked_at": 3, "there": 5}, "checkpoint": {}, "wish": {}, "client_state": "PENDING",

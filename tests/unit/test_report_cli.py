@@ -80,7 +80,7 @@ def test_only_an_interactive_picture_can_be_zoomed(tmp_path: Path, sample: Path)
             ["--metric", "thresholds", "--interactive", "-o", "x.png"],
             "only a page can be interactive",
         ),
-        ("analyze", ["--metric", "thresholds", "--days", "1"], "nothing of the last 1 days"),
+        ("analyze", ["--metric", "thresholds", "--days", "1"], "nothing of the last 1 day;"),
         ("report", ["--days", "-3"], "--days"),
         ("report", ["-o", "no/such/folder/x.html"], "cannot write"),
         ("report", ["--db-path", "nowhere.duckdb"], "there is no ledger at nowhere.duckdb"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from balancer.report.questions import BUCKETS, Window
 from balancer.report.reasons import MEANINGS
-from balancer.report.words import count, joules, percent, seconds
+from balancer.report.words import count, in_number, joules, percent, seconds
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,9 @@ from balancer.report.words import count, joules, percent, seconds
         (count(None, "move"), "no moves"),
         (count(1, "move"), "1 move"),
         (count(1234567, "move"), "1,234,567 moves"),
+        (count(2, "entry", "entries"), "2 entries"),
+        (in_number(1, "is", "are"), "is"),
+        (in_number(0.5, "day"), "days"),
         (percent(None), "unknown"),
         (percent(0.125, 1), "12.5 %"),
         (seconds(None), "unknown"),

@@ -10,6 +10,7 @@ from balancer.report.charts import Picture
 from balancer.report.charts.parts import amount, data, title
 from balancer.report.palette import GREEN, GREY, ORANGE, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
+from balancer.report.words import count
 
 #: Where benefits go beyond this, the axis is a symmetric logarithm.
 _LINEAR_LIMIT = 40.0
@@ -39,7 +40,8 @@ def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
 def _sentence(rows: Rows) -> str:
     made, refused = (sum(r["candidates"] for r in rows if r["outcome"] == o) for o in ("made", "refused"))
     return (
-        f"{made} moves made, {refused} refused. Above the dashed line the benefit is greater than the cost."
+        f"{count(made, 'move')} made, {refused:,} refused. "
+        "Above the dashed line the benefit is greater than the cost."
     )
 
 

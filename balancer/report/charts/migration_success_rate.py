@@ -19,6 +19,7 @@ from balancer.report.charts.parts import (
 )
 from balancer.report.palette import GREEN, OUTCOMES, WIDTH
 from balancer.report.questions import Ask, Rows, Window, answer
+from balancer.report.words import count, in_number
 
 #: Bars wide enough to be read one by one.
 _BUCKETS = 48
@@ -66,7 +67,8 @@ def _overall(rows: Rows) -> str:
     completed = sum(row["moves"] for row in rows if row["outcome"] == "completed")
     if not ended:
         return "No move has ended yet."
-    return f"{completed} of {ended} moves that ended were completed: {completed / ended:.0%}."
+    was = in_number(ended, "was", "were")
+    return f"{completed:,} of {count(ended, 'move')} that ended {was} completed: {completed / ended:.0%}."
 
 
 def _rates(span: Window, interactive: bool) -> alt.Chart:
