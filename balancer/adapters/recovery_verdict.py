@@ -17,7 +17,7 @@ Action = Literal["push", "answer", "plain", "drop", "leave", "aside", "unread"]
 FIELDS: Final = ("g", "state", "owner", "tag", "claim", "deaths", "begun")
 
 #: Fields that are read beside them.
-TOLD: Final = ("started", "died", "checkpointed")
+TOLD: Final = ("started", "died", "checkpointed", "worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class FenceRecord:
     started: str = ""
     died: str = ""
     checkpointed: str = ""
+    worker: str = ""
 
     @classmethod
     def read(cls, raw: Sequence[bytes | None]) -> FenceRecord:
@@ -50,6 +51,10 @@ class FenceRecord:
     def body_began(self) -> bool:
         """Whether the run of this record is known to have reached its body."""
         return bool(self.begun or self.started)
+
+    def name_of(self, instance: str) -> str:
+        """The worker's name, where this instance was the last to claim the task; else the instance."""
+        return self.worker if self.worker and self.owner == instance else instance
 
     def saved_by(self, delivery: Delivery) -> bool:
         """Whether the run of this delivery has saved a checkpoint, so that the next one goes on with it."""

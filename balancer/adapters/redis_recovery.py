@@ -72,7 +72,7 @@ class Judged:
         """The workers that died of it so far, a line each; the last ones where there were many."""
         if str(self.verdict.deaths) == (self.fence.deaths or "0"):
             return self.fence.died
-        lines = [*self.fence.died.split("\n"), f"{time.time():.0f} {instance}"]
+        lines = [*self.fence.died.split("\n"), f"{time.time():.0f} {self.fence.name_of(instance)}"]
         return "\n".join(lines[-KEPT_LOSSES:]).strip()
 
 
@@ -253,9 +253,9 @@ def _documents(one: Judged, instance: str, losses: str) -> tuple[str | bytes, st
     if action in ("answer", "plain"):
         return held.again_in(one.queue), _recovered(held, instance, one.queue)
     if action == "aside":
-        deaths = one.verdict.deaths
-        reason = f"the worker that ran it died ({instance})" if deaths == 1 else (
-            f"{deaths} workers died while they ran it, the last of them {instance}, "
+        deaths, name = one.verdict.deaths, one.fence.name_of(instance)
+        reason = f"the worker that ran it died ({name})" if deaths == 1 else (
+            f"{deaths} workers died while they ran it, the last of them {name}, "
             "without a checkpoint between")
         document = failed_document(held, queue=one.queue, reason=reason,
                                    history=losses.split("\n"))

@@ -330,6 +330,8 @@ def test_a_task_that_kills_its_workers_is_set_aside_and_can_be_sent_again(
     assert waiting(connection) == []
     (kept,) = redis_failed.listed(connection)
     assert (kept.task_id, kept.task, kept.queue, len(kept.history)) == ("t", "proj.t", LANE, 3)
+    assert {line.partition(" ")[2] for line in kept.history} == {"dead@h"}
+    assert "the last of them dead@h," in kept.reason
     assert redis_failed.untold(connection) == ["t"]
     late = Delivery(task_id="t", nesting=0, retries=0, epoch=2, tag="late")
     assert live.claim(late, started("t")).verdict == "done"
