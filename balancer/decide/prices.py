@@ -32,7 +32,7 @@ NEAR: Final = 0.995
 WARM_MIX: Final = 0.05
 
 #: Gap assumed of a warm start, relative to T; a cold one assumes 1. From 0.01 prices a turn old need a step
-#: less (0.1 ms at 200 × 20), but lie less in the middle of what is optimal: the makespan of `philly` was 0.003
+#: less (0.1 ms at 200 × 20), but lie nearer to the edge of the optimum: the makespan of `philly` was 0.003
 #: of the bound longer over sixty seeds.
 WARM_GAP: Final = 0.05
 
