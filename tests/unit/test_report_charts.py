@@ -154,7 +154,9 @@ def test_where_no_forecast_is_judged_the_picture_says_when_the_first_will_be(tmp
     assert ">accuracy<" not in svg
 
 
-@pytest.mark.parametrize("name", ["thresholds", "migration_success_rate", "prediction_accuracy"])
+@pytest.mark.parametrize(
+    "name", ["thresholds", "migration_success_rate", "worker_utilization", "prediction_accuracy"]
+)
 def test_a_mark_at_the_end_of_a_ratio_is_drawn_whole(ledger: Path, name: str) -> None:
     ask = asking(ledger)
     picture = build(name, ask, whole(ask), interactive=True)
@@ -162,6 +164,9 @@ def test_a_mark_at_the_end_of_a_ratio_is_drawn_whole(ledger: Path, name: str) ->
     scales = re.findall(r'"scale": (\{[^{}]*"domain": \[0, 1\][^{}]*\})', json.dumps(picture.spec()))
     assert scales
     assert all(json.loads(scale).get("padding", 0) >= 5 for scale in scales)
+    labels = re.findall(r">([−-]?\d+%)<", image(picture.spec(), ".svg").decode())
+    assert labels
+    assert {"-10%", "−10%", "110%"}.isdisjoint(labels)
 
 
 def test_a_large_ledger_stays_a_small_picture(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ METRICS: Final = {
         Metric(
             name="cost_benefit",
             title="Cost and benefit of moves",
-            about="What each candidate would have cost and gained, in points, 0–10; made and refused.",
+            about="What each candidate would have cost (0–10 points) and gained (points); made and refused.",
             absent="No candidate for a move has been weighed yet.",
         ),
         Metric(

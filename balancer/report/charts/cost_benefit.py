@@ -15,6 +15,9 @@ from balancer.report.words import count
 #: Where benefits go beyond this, the axis is a symmetric logarithm.
 _LINEAR_LIMIT = 40.0
 
+#: Pixels within the plot's edges for the largest mark, which a zoomed picture would cut off.
+_EDGE = 16
+
 
 def build(ask: Ask, span: Window, interactive: bool) -> Picture | None:
     """Made and refused candidates; the area of a mark is how many. Above the line the benefit is greater."""
@@ -53,13 +56,13 @@ def _points(rows: Rows, costs: float, kind: str, interactive: bool) -> alt.Chart
             x=alt.X(
                 "cost:Q",
                 title="cost (points, 0–10)",
-                scale=alt.Scale(domain=[0, costs]),
+                scale=alt.Scale(domain=[0, costs], padding=_EDGE, nice=False),
                 axis=alt.Axis(grid=True, tickCount=10, format="~r"),
             ),
             y=alt.Y(
                 "benefit:Q",
                 title="benefit (points, 0 and more)",
-                scale=alt.Scale(type=kind),
+                scale=alt.Scale(type=kind, padding=_EDGE, nice=False),
                 axis=alt.Axis(tickCount=8, format="~s"),
             ),
             **_marks(max(row["candidates"] for row in rows)),

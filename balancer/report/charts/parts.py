@@ -115,7 +115,7 @@ def when(label: str = "from (UTC)") -> Any:
 
 def ratio_scale(*, clamp: bool = False) -> Any:
     """The scale of a 0–1 ratio with room for the marks at its ends, which a zoomed picture cuts off."""
-    return alt.Scale(domain=[0, 1], padding=EDGE, clamp=clamp)
+    return alt.Scale(domain=[0, 1], padding=EDGE, nice=False, clamp=clamp)
 
 
 def share(field: str, label: str) -> Any:
