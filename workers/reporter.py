@@ -93,7 +93,7 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         redis_beats.enter(connection.client, connection.keys, self.instance)
         slots = follower.view.slots = max(1, int(consumer.pool.num_processes or 1))
         logger.info(
-            "balancer: %s serves as %s%s with %d slots, telemetry %s",
+            "balancer: %s serves as %s%s, slots %d, telemetry %s",
             consumer.hostname,
             self.hardware.hardware_class,
             " (emulated)" if self.hardware.emulated else "",

@@ -30,9 +30,9 @@ def set_aside(request: Any, reason: str) -> None:
         held = read_held(tag, raw or b"")
         queue = came_to(connection, held.exchange, held.routing_key) or held.routing_key
         document = redis_failed.failed_document(
-            held, queue=queue, reason=reason, history=[f"{time.time():.0f} {fence.owner}"]
+            held, queue=queue, reason=reason, history=[f"{time.time():.0f} {fence.worker}"]
         )
         redis_failed.keep(connection, request.id, document)
-        fence.tell(GivenUp(at=0.0, task_id=request.id, worker=fence.owner, reason=reason))
+        fence.tell(GivenUp(at=0.0, task_id=request.id, worker=fence.worker, reason=reason))
     except (RedisError, BalancerError) as error:
         logger.warning("task %s could not be set aside for a person to see: %s", request.id, error)

@@ -157,7 +157,7 @@ class _Gate:
         since_s = self._situation.fleet.at - past.last_at
         if since_s >= least_s:
             return None
-        return "cooldown", f"moved {past.count} times, last {since_s:.0f} s ago; rests {least_s:.0f} s"
+        return "cooldown", f"move {past.count} was {since_s:.0f} s ago; rests {least_s:.0f} s"
 
     def _restarts(self, move: Move) -> Refusal | None:
         """An interrupted run is lost, so the next is left alone for twice as long: one of them must end."""

@@ -161,7 +161,7 @@ def _stays(r: Rescue, situation: Situation) -> Refusal | None:
         return "young", f"runs for {ran_s:.1f} s; is left alone for {young_s:.1f} s"
     past = situation.history.tasks.get(r.task.task_id)
     if past is not None and at - past.last_at < rest_s(past.count, cooldown_s):
-        return "cooldown", f"moved {past.count} times, last {at - past.last_at:.0f} s ago"
+        return "cooldown", f"move {past.count} was {at - past.last_at:.0f} s ago"
     return None
 
 
