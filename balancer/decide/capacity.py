@@ -57,7 +57,7 @@ def class_slots(situation: Situation, known: Durations) -> tuple[ClassSlots, ...
 @kept
 def _class_slots(known: Durations, fleet: Fleet, estimates: Estimates, settings: Settings, kinds: Kinds,
                  needs: Mapping[str, Need], warming: Warming) -> tuple[ClassSlots, ...]:
-    seen, waiting = known.seen, _direct_work(fleet)
+    seen, waiting = known.seen, work_elsewhere(fleet)
     rates = [Rates(fleet, estimates, settings, kinds) for _ in seen.classes]
     free, worker = _free_in(fleet, known, waiting, rates)
     place, speed = seen.place[worker], seen.speed
@@ -99,7 +99,8 @@ Kinds = Mapping[str, HardwareProfile]
 Waiting = Mapping[str, list[QueuedTask]]
 
 
-def _direct_work(fleet: Fleet) -> Waiting:
+@kept
+def work_elsewhere(fleet: Fleet) -> Waiting:
     """The messages read in class and direct queues, by queue."""
     found: dict[str, list[QueuedTask]] = {}
     elsewhere = set(map(_QUEUE, fleet.queued)) - {lane.queue for lane in fleet.lanes}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.decide.kept import kept
 from balancer.decide.ran import ran
 from balancer.model import HARDWARE_PROFILES, HardwareProfile, as_kind
 
@@ -51,6 +52,13 @@ def class_speeds(pairs: Mapping[tuple[str, str], Estimate]) -> tuple[dict[str, f
     return fitted(known.profile, known.place, known.classes, known.seconds, known.count)
 
 
+@kept
+def _prior(classes: tuple[str, ...]) -> Floats:
+    """The logarithm of each class's speed by the table of hardware profiles."""
+    speeds: Floats = np.log([table_speed(name, HARDWARE_PROFILES) for name in classes])
+    return speeds
+
+
 def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floats,
            runs: Floats) -> tuple[dict[str, float], float | None]:
     """The same of pairs (N,) in columns: the place of each one's profile, and that of its class among
@@ -58,7 +66,7 @@ def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floa
     if not seconds.size:
         return {}, None
     count, logs, weight = len(classes), np.log(seconds), np.clip(runs, 1, PAIR_RUNS)
-    prior = np.log([table_speed(name, HARDWARE_PROFILES) for name in classes])
+    prior = _prior(tuple(classes))
     of_profile = np.bincount(profile, weight)
     ran = of_profile > 0
     of_profile = np.where(ran, of_profile, 1.0)

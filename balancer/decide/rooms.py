@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from balancer.decide.capacity import direct_queues
+from balancer.decide.capacity import direct_queues, work_elsewhere
 from balancer.decide.fragments import left_bytes
 from balancer.decide.situation import Situation
 from balancer.model import Fleet, Move, Needs, Order, Worker
@@ -30,7 +30,8 @@ class Rooms:
         self._coming: dict[str, dict[str, int]] = defaultdict(dict)
         if any(self._asked.values()):
             coming = [(move.target_queue, move.task_id, move.profile) for move in situation.in_flight]
-            coming += [(task.queue, task.task_id, task.profile) for task in situation.fleet.queued]
+            for tasks in work_elsewhere(situation.fleet).values():
+                coming += [(task.queue, task.task_id, task.profile) for task in tasks]
             for queue, task_id, profile in coming:
                 if is_direct_queue(queue):
                     self._coming[queue][task_id] = self._asked.get(profile, 0)
