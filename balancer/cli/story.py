@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from math import log
 from typing import Any, Final
 
+from celery import states
+
 from balancer.cli.screen import few
 
 #: Workers of a class that are told to be better or worse at a profile, at most.
@@ -18,9 +20,6 @@ SPECIAL: Final = 5
 
 Document = Mapping[str, Any]
 Line = tuple[str, str]
-
-#: What a client sees of a task that has ended.
-ENDED: Final = ("SUCCESS", "FAILURE", "REVOKED")
 
 #: The states of a fence (docs/wire.md) in words.
 STATES: Final = {"run": "a run holds it", "fin": "committed, not acknowledged yet",
@@ -78,7 +77,7 @@ def _place(document: Document) -> str:
         return f"waits in {waiting['queue']}, {waiting['ahead']} before it in its list"
     if document["client_state"] == "REVOKED" and not document["fence"].get("worker"):
         return "ended: it was cancelled, and no run of it is known"
-    if document["fence"].get("state") == "done" or document["client_state"] in ENDED:
+    if document["fence"].get("state") == "done" or document["client_state"] in states.READY_STATES:
         return f"ended; last run by {document['fence'].get('worker') or 'a worker that is forgotten'}"
     return f"not held by a live worker, and not {_among(search)}"
 

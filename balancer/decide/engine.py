@@ -71,7 +71,6 @@ def decide(
     # Step 6: what the strategy suggests, through the one choke point.
     suggestions = strategy.suggest(replace(now, orders=orders, columns=seen))
     moves, rejected = plan.admit(suggestions, now)
-    orders = kept_free(orders, now, moves)
     asleep, news = rest.asleep(memory.asleep, seen, memory.needs, fleet.at, settings)
     memory, system = replace(memory, asleep=asleep), memory.foresight.track(SYSTEM)
     return memory, Decision(
@@ -84,7 +83,7 @@ def decide(
         judged=outlook.judged,
         accuracy=None if system is None else system.accuracy,
         imbalance=imbalance,
-        orders=orders,
+        orders=kept_free(orders, now, moves),
         moves=moves,
         rejected=rejected,
         set_aside=fleet.set_aside,
@@ -117,11 +116,11 @@ def between(
     seen = columns(fleet, memory.estimates)
     memory, orders = price(memory, fleet, settings, strategy, seen)
     moves: tuple[Move, ...] = ()
+    now = replace(situation(memory, fleet, settings, in_flight=in_flight), orders=orders, columns=seen)
     if getattr(strategy, "eager", False) and not settings.dry_run:
-        now = replace(situation(memory, fleet, settings, in_flight=in_flight), orders=orders, columns=seen)
         moves, _ = plan.admit(strategy.suggest(now), now)
-        orders = kept_free(orders, now, moves)
-    return memory, ShortTurn(at=fleet.at, strategy=strategy.name, orders=orders, moves=moves)
+    return memory, ShortTurn(
+        at=fleet.at, strategy=strategy.name, orders=kept_free(orders, now, moves), moves=moves)
 
 
 def observe(

@@ -42,23 +42,24 @@ class Rooms:
         total, read = worker.hardware.gpu_memory_bytes, worker.reading.gpu_memory_free_bytes
         if not needs.gpu_memory_bytes or not total or worker.slots < 2:
             return True
-        here = {held.task_id: self._asked.get(held.profile, 0)
-                for held in (*worker.running, *worker.reserved)}
-        coming = self._coming[direct_queue(worker.name)]
-        free = left_bytes(total, here.values(), read)
-        return needs.gpu_memory_bytes <= free - sum(size for task, size in coming.items() if task not in here)
+        here = [self._asked.get(held.profile, 0) for held in (*worker.running, *worker.reserved)]
+        return needs.gpu_memory_bytes <= left_bytes(total, here, read) - self._comes_to(worker)
 
     def coming(self, fleet: Fleet) -> dict[str, dict[str, int]]:
         """Bytes of what comes to a worker of several slots and is not there yet, by class and worker."""
         found: dict[str, dict[str, int]] = defaultdict(dict)
         places = direct_queues(WorkerTable.of(fleet.workers).roster)
-        for queue, tasks in self._coming.items():
-            worker = fleet.workers[places[queue]] if queue in places else None
-            if worker is not None and worker.slots > 1:
-                here = {held.task_id for held in (*worker.running, *worker.reserved)}
-                if size := sum(size for task, size in tasks.items() if task not in here):
-                    found[worker.hardware.hardware_class][worker.name] = size
+        for queue in self._coming.keys() & places.keys():
+            worker = fleet.workers[places[queue]]
+            if worker.slots > 1 and (size := self._comes_to(worker)):
+                found[worker.hardware.hardware_class][worker.name] = size
         return found
+
+    def _comes_to(self, worker: Worker) -> int:
+        """Bytes of what comes to a worker and is not there yet."""
+        here = {held.task_id for held in (*worker.running, *worker.reserved)}
+        coming = self._coming.get(direct_queue(worker.name), {})
+        return sum(size for task, size in coming.items() if task not in here)
 
     def take(self, worker: Worker, task_id: str, needs: Needs) -> None:
         """A task that needs this is sent to the worker."""

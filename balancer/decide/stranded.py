@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from balancer.decide.capacity import direct_queues
+from balancer.decide.capacity import direct_queues, work_elsewhere
 from balancer.decide.columns import sorts_of
 from balancer.decide.cost import handover_cost_s
 from balancer.decide.durations import seen_of
@@ -103,10 +103,8 @@ def _places(situation: Situation) -> list[Place]:
 
     Queues that nobody serves are not among them: those go back whole (`unserved`).
     """
-    waiting: dict[str, list[QueuedTask]] = {}
-    for task in situation.fleet.queued:
-        if is_routed_queue(task.queue):
-            waiting.setdefault(task.queue, []).append(task)
+    waiting = {queue: tasks for queue, tasks in work_elsewhere(situation.fleet).items()
+               if is_routed_queue(queue)}
     if not waiting:
         return []
     seen, workers = seen_of(situation), situation.fleet.workers

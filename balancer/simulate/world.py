@@ -142,8 +142,8 @@ class World:
 
     def _free_bytes(self, node: Node) -> int | None:
         """What is free of its device for what it may choose."""
-        free, order = node.free_bytes(self._asked.by_profile), self.orders.get(
-            node.machine.hardware.hardware_class)
+        free = node.free_bytes(self._asked.by_profile)
+        order = self.orders.get(node.machine.hardware.hardware_class)
         return free if free is None or order is None else free - order.coming.get(node.name, 0)
 
     def _some_fit(self, node: Node) -> bool:

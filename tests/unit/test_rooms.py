@@ -102,6 +102,16 @@ def test_a_turn_tells_of_the_moves_that_it_makes() -> None:
         (K80, {}), (V100, {f"{V100}-0": 8})]
 
 
+@pytest.mark.parametrize("strategy", ["priced", "adaptive"])
+def test_every_turn_tells_what_is_on_its_way(strategy: str) -> None:
+    given, flying = of(device(V100), device(K80)), moving("half", device(V100))
+    memory = replace(fresh(SETTINGS), estimates=given.estimates)
+    for turn in (engine.decide, engine.between):
+        _, chosen = turn(memory, given.fleet, SETTINGS, by_name(strategy), (flying,))
+        told = {name: size for order in chosen.orders for name, size in order.coming.items()}
+        assert told == {f"{V100}-0": 8}
+
+
 @pytest.mark.parametrize("target", [worker(V100, slots=4), device(V100, 0, ("most",), slots=1)])
 def test_it_says_nothing_of_devices_that_do_not_share(target: Worker) -> None:
     rooms = Rooms(of(target))
