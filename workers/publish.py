@@ -153,7 +153,7 @@ class LaneRouter:
         args, kwargs = (body[0], body[1]) if isinstance(body, tuple | list) and len(body) > 1 else ((), {})
         group = self.group(declared, args, kwargs, chosen.get("group"))
         headers["balancer"] = {
-            "at": round(time.time(), 3),
+            "at": round(time.time(), 6),  # tasks go back in the order of it
             "v": 1,
             "profile": profile_name(declared, name, args, kwargs, chosen.get("profile"), group),
             **({"group": group} if group else {}),

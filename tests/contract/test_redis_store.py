@@ -75,6 +75,18 @@ def published(redis_url: str, settings: Settings, **header: str) -> tuple[str, d
     return route["queue"].name, dict(headers["balancer"])
 
 
+def test_messages_tell_in_which_order_they_were_published(redis_url: str) -> None:
+    """A dead worker's go back in that order; many are published in a millisecond."""
+    app = Celery("t", broker=redis_url, set_as_current=False)
+    router, times = LaneRouter(app, Settings(tasks={"proj.train": {}})), []
+    for _ in range(100):
+        headers: dict[str, Any] = {"task": "proj.train"}
+        router.mark(headers, ((), {}, {}))
+        times.append(headers["balancer"]["at"])
+    assert times == sorted(set(times))
+    app.close()
+
+
 @pytest.mark.parametrize(("asked", "group"), [({}, "gold"), ({"group": "plain"}, "plain")])
 def test_a_groups_task_has_its_own_lane_and_says_whose_it_is(
     world: RedisWorld, redis_url: str, asked: dict[str, str], group: str

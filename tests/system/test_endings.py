@@ -61,6 +61,12 @@ def still_works(pools: FleetUnderTest, tasks: ModuleType, pool: str) -> None:
     assert [on(tasks.add, pool, 1).get(timeout=30) for _ in range(3)] == [1, 1, 1], pools.said(pool)
 
 
+def processes(tasks: ModuleType) -> set[int]:
+    """The processes of the prefork pool."""
+    (stats,) = tasks.app.control.inspect(destination=["prefork@test"]).stats().values()
+    return set(stats["pool"]["processes"])
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_task_that_exits_fails_once(
     pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType, pool: str
@@ -169,11 +175,14 @@ def test_a_soft_time_limit_fails_the_task_once(
 def test_a_task_that_is_to_retry_when_its_process_is_lost_does(
     pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType, how: str
 ) -> None:
+    before = processes(tasks)
     result = on(hostile.vanishes, "prefork", how)
     assert result.get(timeout=60) == [1, "half"]
     assert starts(pools, result) == 2
     forgotten(pools, result)
     pools.finished_once(result.id)
+    # One that exits does so late: what comes next is not to be given to it.
+    wait_until(lambda: len(processes(tasks) - before) == 1, "the lost process is replaced")
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL"])

@@ -170,7 +170,8 @@ def test_what_was_to_begin_later_takes_no_place_where_it_was(movers: FleetUnderT
 def test_what_needs_no_acknowledgement_stays(movers: FleetUnderTest, tasks: Any) -> None:
     """The broker has forgotten it: there is no delivery to hand over."""
     control = tasks.app.control
-    control.add_consumer("forgets", destination=["a@test"], options={"no_ack": True}, reply=True)
+    asked = {"destination": ["a@test"], "options": {"no_ack": True}, "reply": True}
+    wait_until(lambda: control.add_consumer("forgets", **asked), "a listens, and serves it")
     result = tasks.step.apply_async((0,), {"steps": STEPS, "until": "forgets-asked"}, queue="forgets")
     wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
     hand_over(tasks.app).request(move("running", result.id, "a@test", 0), timeout_s=30)
