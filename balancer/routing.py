@@ -7,7 +7,7 @@ queue and each worker a direct queue, to which re-routed work goes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -50,6 +50,11 @@ def direct_queue(worker: str) -> str:
     return f"{PREFIX}.worker.{slug(worker)}"
 
 
+def is_ours(queue: str) -> bool:
+    """Whether a queue is a lane, a class queue or a direct queue, and not one of the operator's own."""
+    return queue.startswith(f"{PREFIX}.")
+
+
 def is_lane(queue: str) -> bool:
     return queue.startswith(f"{PREFIX}.lane.")
 
@@ -65,6 +70,12 @@ def is_direct_queue(queue: str) -> bool:
 def is_routed_queue(queue: str) -> bool:
     """Whether re-routed work goes there: a class queue or a direct queue."""
     return is_class_queue(queue) or is_direct_queue(queue)
+
+
+def absent_reason(home: str, queues: Collection[str]) -> str | None:
+    """Why a worker that serves these `queues` may not have a task whose `home` is a queue of the operator's
+    own; `None` when it may. Who names a queue says who may run what lies in it."""
+    return f"queue: comes from {home}, which it does not serve" if home and home not in queues else None
 
 
 def unfit_reason(hardware: Hardware, needs: Needs, *, worker: str = "") -> str | None:

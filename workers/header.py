@@ -16,7 +16,8 @@ from typing import Any, TypeGuard
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The header as read. `profile` and `group` are "" when it names none, `size` 1 when it says none; `at`
-    is when it was published (s); `begun` says that it goes on with what began in time: its `expires` is met.
+    is when it was published (s); `begun` says that it goes on with what began in time: its `expires` is met;
+    `home` is the queue of the operator's own that it was moved out of, "" for none.
     `claim` is the token of a claim that this worker took with the delivery, never the publisher's."""
 
     profile: str = ""
@@ -26,6 +27,7 @@ class Header:
     claim: str = ""
     at: float | None = None
     begun: bool = False
+    home: str = ""
 
     def ready_at(self, eta: Any) -> float | None:
         """When its task could first have begun (s): published, and its `eta` (ISO 8601 or `None`) come."""
@@ -43,7 +45,7 @@ def read_header(raw: Any) -> Header:
     if not isinstance(raw, Mapping):
         return Header()
     profile, size, epoch, claim = raw.get("profile"), raw.get("size"), raw.get("epoch"), raw.get("claim")
-    group, at = raw.get("group"), raw.get("at")
+    group, at, home = raw.get("group"), raw.get("at"), raw.get("home")
     return Header(
         profile=profile if isinstance(profile, str) else "",
         group=group if isinstance(group, str) else "",
@@ -52,6 +54,7 @@ def read_header(raw: Any) -> Header:
         claim=claim if isinstance(claim, str) else "",
         at=float(at) if _is_number(at) and 0 < at < 10**12 else None,
         begun=raw.get("begun") is True,
+        home=home if isinstance(home, str) else "",
     )
 
 

@@ -22,6 +22,7 @@ from balancer.adapters.redis_connection import Connection
 from balancer.model import HeldTask, RunStarted
 from workers import identity
 from workers.header import read_header
+from workers.homes import operators_queue
 
 #: What of the fence a report tells, in the order of `Facts`.
 FACTS: Final = ("started", "checkpointed", "state_bytes", "share", "share_before")
@@ -144,8 +145,8 @@ def tasks(connection: Connection, consumer: Any, now: float) -> tuple[list[HeldT
     for request, raw in zip(active, facts, strict=True):
         if raw[0] is None:
             _tell_started(connection, request, begun[request.id])
-        running.append(_held(request, Facts.read(raw, begun[request.id])))
-    return running, [_held(request, Facts()) for request in waiting]
+        running.append(_held(connection, request, Facts.read(raw, begun[request.id])))
+    return running, [_held(connection, request, Facts()) for request in waiting]
 
 
 def _began(request: Any, now: float) -> float:
@@ -178,7 +179,7 @@ def _tell_started(connection: Connection, request: Any, began: float) -> None:
     )
 
 
-def _held(request: Any, facts: Facts) -> HeldTask:
+def _held(connection: Connection, request: Any, facts: Facts) -> HeldTask:
     header = read_header(request.request_dict.get("balancer"))
     info = request.delivery_info or {}
     return HeldTask(
@@ -195,4 +196,5 @@ def _held(request: Any, facts: Facts) -> HeldTask:
         epoch=header.epoch,
         checkpoints=bool(getattr(request.task, "checkpoints", False)),
         tag=str((request.request_dict.get("properties") or {}).get("delivery_tag") or ""),
+        home=operators_queue(connection, request, header),
     )

@@ -20,9 +20,10 @@ from balancer.adapters.redis_connection import Connection
 from balancer.adapters.served_queues import described
 from balancer.errors import BalancerError
 from balancer.model import Needs, TaskProfile
-from balancer.routing import direct_queue, roomier
+from balancer.routing import absent_reason, direct_queue, roomier
 from probes import oom
 from workers.header import read_header
+from workers.homes import operators_queue
 from workers.lanes import LaneFollower
 from workers.task import fence_of
 
@@ -77,8 +78,11 @@ def sent_where_memory_is(request: Any, error: BaseException) -> bool:
 
 def _hand_over(request: Any, follower: LaneFollower) -> bool:
     fence, settings = fence_of(request.app)
+    home = operators_queue(fence.connection, request, read_header(request.request_dict.get("balancer")))
+    others = [one for one in described(fence.connection, settings.heartbeat_ttl)
+              if one.name != follower.worker and absent_reason(home, one.queues) is None]
     target = roomier(follower.hardware, _needs(request, follower.view.lanes.values()),
-                     _others(fence.connection, settings.heartbeat_ttl, follower.worker))
+                     [(one.name, one.hardware) for one in others])
     token = _token(fence.connection, request, fence.owner)
     if target is None or token is None:
         logger.warning("task %s ran out of memory, and no worker that can run it has more", request.id)
@@ -95,10 +99,6 @@ def _needs(request: Any, lanes: Any) -> Needs:
     profile = read_header(request.request_dict.get("balancer")).profile or request.name
     known: dict[str, TaskProfile] = {lane.name: lane for lane in lanes}
     return known[profile].needs if profile in known else Needs()
-
-
-def _others(connection: Connection, ttl_s: float, worker: str) -> list[Any]:
-    return [(one.name, one.hardware) for one in described(connection, ttl_s) if one.name != worker]
 
 
 def _token(connection: Connection, request: Any, owner: str) -> str | None:

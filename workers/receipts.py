@@ -44,7 +44,7 @@ REFUSED: Final = ("held", "stale", "done")
 STORED: Final = "stored"
 
 #: What of the header the message says; the rest is said in a worker and means nothing elsewhere.
-PUBLISHED: Final = ("at", "v", "profile", "group", "size", "epoch", "begun")
+PUBLISHED: Final = ("at", "v", "profile", "group", "size", "epoch", "begun", "home")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -29,7 +29,8 @@ logger = get_logger(__name__)
 #: An event loop that has not turned for this long is called hung (s).
 HUNG_S: Final = 5.0
 
-#: Every so many reports the unchanging parts are sent again, in case Redis lost them.
+#: Every so many reports what hardly changes is sent again: Redis may have lost it, and somebody may have told
+#: the worker to serve another queue (`add_consumer`).
 AGAIN: Final = 10
 
 
@@ -60,7 +61,7 @@ class Report:
         self,
         *,
         follower: LaneFollower,
-        description: str,
+        describe: Callable[[], str],
         instance: str,
         sampler: Any,
         consumer: Any,
@@ -68,7 +69,7 @@ class Report:
         listeners: Listeners,
     ) -> None:
         self.follower = follower
-        self.description = description
+        self.describe, self.description = describe, describe()
         self.instance = instance
         self.consumer = consumer
         self.listeners = listeners
@@ -137,6 +138,8 @@ class Report:
         self.follower.view.health = health
         holds = documents.holds_document(running=running, reserved=reserved, health=health)
         again = memory.count % AGAIN == 1
+        if again:
+            self.description = self.describe()
         ticks = Pulse.current.ticks if Pulse.current is not None else 0
         sent_at = lease.now()
         told = redis_beats.publish(

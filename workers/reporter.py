@@ -102,7 +102,7 @@ class Reporter(bootsteps.StartStopStep):  # type: ignore[misc]
         )
         return Report(
             follower=follower,
-            description=describe(consumer, follower, self.instance, slots),
+            describe=partial(describe, consumer, follower, self.instance, slots),
             instance=self.instance,
             sampler=sampler_for(self.hardware, lambda: min(1.0, len(worker_state.active_requests) / slots)),
             consumer=consumer,
@@ -160,7 +160,7 @@ def as_lost_connection() -> Iterator[None]:
 
 def describe(consumer: Any, follower: LaneFollower, instance: str, slots: int) -> str:
     """What a worker is, as a document; the lanes it serves change and are not part of it."""
-    queues = [name for name in consumer.app.amqp.queues.consume_from if not is_lane(name)]
+    queues = [name for name in list(consumer.app.amqp.queues.consume_from) if not is_lane(name)]
     return description_document(
         name=consumer.hostname,
         instance=instance,

@@ -9,8 +9,8 @@ from celery.utils.log import get_logger
 from redis.exceptions import RedisError
 
 from balancer.adapters import redis_failed
+from balancer.adapters.bindings import came_to
 from balancer.adapters.held_message import read_held
-from balancer.adapters.served_queues import came_to
 from balancer.errors import BalancerError
 from balancer.model import GivenUp
 from workers.task import fence_of

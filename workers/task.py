@@ -25,7 +25,7 @@ from balancer import wiring
 from balancer.adapters.redis_connection import connect
 from balancer.adapters.redis_fence import Fence
 from balancer.errors import CheckpointError, SettingError, StoreError
-from balancer.routing import is_lane, is_routed_queue
+from balancer.routing import is_ours
 from balancer.settings import Settings
 from workers import identity, interrupt, leaving
 from workers.callbacks import name_callbacks
@@ -54,11 +54,6 @@ def fence_of(app: Celery) -> tuple[Fence, Settings]:
         )
         _FENCES[place] = fence, settings
     return _FENCES[place]
-
-
-def is_ours(queue: str) -> bool:
-    """Whether a queue is a lane, a class queue or a direct queue."""
-    return is_lane(queue) or is_routed_queue(queue)
 
 
 def is_share(value: Any) -> bool:
@@ -256,7 +251,8 @@ class BalancedMixin:
         queue: str | None = None,
         **options: Any,
     ) -> Any:
-        """As in `Task`, but what came from a queue of ours comes back in its lane, not where it was sent.
+        """As in `Task`, but what came from a queue of ours comes back where it was published to, not where it
+        was sent: to the operator's own queue, or to its lane.
 
         The lane is entered again: a task may have been sent past it, or run longer than it was kept.
         """
@@ -265,7 +261,7 @@ class BalancedMixin:
         router = getattr(self.app, "balancer_router", None)
         if queue is None and router is not None and is_ours(came):
             header = read_header(getattr(context, "balancer", None))
-            queue = router.lane_again(self, header.profile or self.name, header.group)
+            queue = header.home or router.lane_again(self, header.profile or self.name, header.group)
         return super().signature_from_request(request, args, kwargs, queue, **options)  # type: ignore[misc]
 
     def checkpoint(self, state: Any, *, share: float | None = None) -> None:

@@ -7,9 +7,8 @@ back. The body is never touched. Pure but for the random part of a fresh tag.
 from __future__ import annotations
 
 import json
-import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +44,13 @@ class HeldMessage:
         header = self.headers.get("balancer")
         profile = header.get("profile") if isinstance(header, Mapping) else None
         return profile if isinstance(profile, str) and profile else self.task
+
+    @property
+    def home(self) -> str:
+        """The queue of the operator's own that it was moved out of; "" where there is none."""
+        header = self.headers.get("balancer")
+        home = header.get("home") if isinstance(header, Mapping) else None
+        return home if isinstance(home, str) else ""
 
     @property
     def published_at(self) -> float:
@@ -112,15 +118,6 @@ def read_held(tag: str, raw: bytes) -> HeldMessage:
         raw=raw, message=message, exchange=str(exchange or ""), routing_key=str(routing_key or ""),
         delivery=delivery, balanced=isinstance(balancer, dict),
     )
-
-
-def bound_queue(bindings: Iterable[bytes], routing_key: str, sep: str) -> str | None:
-    """The queue that a message of an exchange with these bindings (kombu's table) came to."""
-    for binding in sorted(bindings):
-        key, pattern, queue, *_ = [*binding.decode("utf-8", "replace").split(sep), "", ""]
-        if queue and (key == routing_key or (pattern and re.match(pattern, routing_key))):
-            return queue
-    return None
 
 
 def read_queued(raw: bytes) -> HeldMessage:

@@ -192,9 +192,9 @@ class InMemoryHandOver:
             if is_lane(queue):
                 continue
             messages = self.fleet.waiting.get(queue, [])
-            for task in reversed([t for t in messages if t.profile in lanes]):
+            for task in reversed([t for t in messages if t.home or t.profile in lanes]):
                 messages.remove(task)
-                self.fleet.put(replace(task, queue=lanes[task.profile]), front=True)
+                self.fleet.put(replace(task, queue=task.home or lanes[task.profile]), front=True)
                 moved += 1
         return moved
 

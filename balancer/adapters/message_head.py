@@ -26,7 +26,8 @@ _PRIORITY: Final = re.compile(rb'(?<!\\)"priority"\s*:\s*(\d{1,4})\b')
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """A queued message. `published_at` is the publisher's clock (s), so is `expires_at`, when it must have
-    begun, unless it has; `profile` is "" when it names none."""
+    begun, unless it has; `profile` is "" when it names none, and `home` where it was moved out of no queue of
+    the operator's own."""
 
     task_id: str
     profile: str = ""
@@ -34,6 +35,7 @@ class Head:
     priority: int | None = None
     published_at: float | None = None
     expires_at: float | None = None
+    home: str = ""
 
 
 def read_head(end: bytes) -> Head | None:
@@ -65,7 +67,7 @@ def _parsed(raw: bytes) -> Head | None:
 
 def _head(task_id: str, balancer: Any, priority: Any, expires: Any) -> Head:
     header = balancer if isinstance(balancer, dict) else {}
-    profile = header.get("profile")
+    profile, home = header.get("profile"), header.get("home")
     return Head(
         task_id=task_id,
         profile=profile if isinstance(profile, str) else "",
@@ -73,6 +75,7 @@ def _head(task_id: str, balancer: Any, priority: Any, expires: Any) -> Head:
         priority=priority if isinstance(priority, int) else None,
         published_at=_positive(header.get("at")),
         expires_at=None if header.get("begun") is True else _time(expires),
+        home=home if isinstance(home, str) else "",
     )
 
 

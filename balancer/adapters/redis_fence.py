@@ -8,14 +8,18 @@ answer was lost. Used in a worker's pool process and in its main process.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
+from balancer.adapters.bindings import came_to
 from balancer.adapters.documents import event_document
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_line import Line
 from balancer.errors import StoreError
 from balancer.model import Event, HandedOver
+from balancer.routing import is_ours
 
 Verdict = Literal["taken", "answer", "held", "stale", "done", "cancelled"]
 Closed = Literal["closed", "none", "committed", "elsewhere"]
@@ -267,7 +271,8 @@ class Fence:
         held = self.connection.client.hget(keys.unacked, delivery.tag)
         if held is None:
             return "gone"
-        envelope, priority = rewrite(held, queue, delivery, begun=token is not None)
+        envelope, priority = rewrite(held, queue, delivery, begun=token is not None,
+                                     came=partial(came_to, self.connection))
         lists = dict(zip(keys.priority_steps, keys.queue_lists(queue), strict=True))
         step = max((s for s in keys.priority_steps if s <= priority), default=keys.priority_steps[0])
         told = HandedOver(at=0.0, move_id=move_id, task_id=delivery.task_id, worker=self.worker, queue=queue,
@@ -292,21 +297,25 @@ class Fence:
         return str(answer.decode())
 
 
-def rewrite(held: bytes, queue: str, delivery: Delivery, *, begun: bool = False) -> tuple[bytes, int]:
+def rewrite(held: bytes, queue: str, delivery: Delivery, *, begun: bool = False,
+            came: Callable[[str, str], str | None] | None = None) -> tuple[bytes, int]:
     """The message of an `unacked` entry as it must lie in `queue`, and its priority.
 
     A fresh delivery tag (the old one is the old holder's), `delivery_info` that a restore
-    follows, the next epoch; the body is not touched. What has `begun` does not expire any more.
-    Raises `StoreError` if it is no message.
+    follows, the next epoch; the body is not touched. What has `begun` does not expire any more. What leaves a
+    queue of the operator's own, which `came` tells by its exchange and routing key, names it as its `home`;
+    without `came` it leaves none. Raises `StoreError` if it is no message.
     """
     try:
-        message = json.loads(held)[0]
+        message, exchange, routing_key = json.loads(held)
         properties, headers = message["properties"], message["headers"]
         priority = int(properties.get("priority") or properties["delivery_info"].get("priority") or 0)
         properties["delivery_tag"] = f"{delivery.tag.split('~')[0]}~{delivery.epoch + 1}"
         properties["delivery_info"] = {**properties["delivery_info"], "exchange": "", "routing_key": queue}
-        told = {"epoch": delivery.epoch + 1, **({"begun": True} if begun else {})}
-        headers["balancer"] = {**(headers.get("balancer") or {}), **told}
+        header = {**(headers.get("balancer") or {}), "epoch": delivery.epoch + 1}
+        home = header.pop("home", None) or (came and came(exchange or "", routing_key)) or ""
+        headers["balancer"] = header | ({"begun": True} if begun else {}) | (
+            {"home": home} if home and home != queue and not is_ours(home) else {})
         headers.pop("redelivered", None)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise StoreError(f"the message of task {delivery.task_id} cannot be rewritten: {error!r}") from error

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from balancer.adapters.asides import Asides, aside
 from balancer.adapters.documents import read_lane
-from balancer.adapters.message_head import END_BYTES, read_head
+from balancer.adapters.message_head import END_BYTES, Head, read_head
 from balancer.adapters.pace import Pace
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.scripts import Script
@@ -73,7 +73,8 @@ class RedisHandOver:
             raise StoreError(f"move {move.move_id} could not be cancelled: {error}") from error
 
     def return_stranded(self, queues: Sequence[str]) -> int:
-        """Send what waits in `queues`, which nobody serves any more, to the front of the lanes it came from.
+        """Send what waits in `queues`, which nobody serves any more, to the front of the queues that it was
+        published to: lanes, or the operator's own.
 
         Lanes themselves are left alone. A message of no known lane stays, and is set aside in the list.
         """
@@ -164,7 +165,8 @@ class RedisHandOver:
             messages = self._connection.client.lrange(source, left, left + self._pace.size - 1)
             chosen, targets = [], []
             for raw in messages:
-                lane = lanes.get(_profile(raw))
+                head = _head(raw)
+                lane = (head.home or lanes.get(head.profile)) if head else None
                 if lane is None:
                     stays.append(aside(f"queue {queue}", "a message of no known lane stays", raw))
                     left += 1
@@ -194,13 +196,12 @@ class RedisHandOver:
         return answer
 
 
-def _profile(raw: bytes) -> str:
-    head = read_head(raw[-END_BYTES:]) or read_head(raw)
-    return head.profile if head else ""
+def _head(raw: bytes) -> Head | None:
+    return read_head(raw[-END_BYTES:]) or read_head(raw)
 
 
 def _is_of(raw: bytes, task_id: str) -> bool:
     if task_id.encode() not in raw:
         return False
-    head = read_head(raw[-END_BYTES:]) or read_head(raw)
+    head = _head(raw)
     return head is not None and head.task_id == task_id

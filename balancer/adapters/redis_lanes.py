@@ -96,7 +96,7 @@ def _tasks(queue: str, own: str, heads: Sequence[Head]) -> list[QueuedTask]:
     """The messages of a window that may be chosen; those of no known profile are left alone."""
     return [
         QueuedTask(task_id=head.task_id, queue=queue, profile=head.profile or own, size=head.size,
-                   priority=head.priority, expires_at=head.expires_at)
+                   priority=head.priority, expires_at=head.expires_at, home=head.home)
         for head in heads if head.profile or own
     ]
 

@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from balancer.adapters.bindings import came_to
 from balancer.adapters.documents import event_document
 from balancer.adapters.held_message import HeldMessage, read_held
 from balancer.adapters.recovery_verdict import FIELDS, TOLD, FenceRecord, Verdict, judge
 from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_failed import failed_document, unread_document
 from balancer.adapters.redis_fence import ABANDONED_TTL_S
-from balancer.adapters.served_queues import ServedQueues, came_to
+from balancer.adapters.served_queues import ServedQueues
 from balancer.errors import StoreError
 from balancer.model import GivenUp, Recovered
 
@@ -207,7 +208,7 @@ class Recovery:
     def _queue_of(self, held: HeldMessage, served: ServedQueues) -> str | None:
         """Where the message belongs now; `None` where no queue is bound for it any more."""
         queue = came_to(self.connection, held.exchange, held.routing_key)
-        return served.instead_of(queue, held.profile, held.task) if queue else None
+        return served.instead_of(queue, held.home, held.profile, held.task) if queue else None
 
     def _act(self, instance: str, judged: Sequence[Judged], died: bool) -> list[str]:
         keys = self.connection.keys

@@ -7,7 +7,6 @@ to its lane.
 from __future__ import annotations
 
 from balancer.adapters.documents import Description, read_description, read_lane
-from balancer.adapters.held_message import bound_queue
 from balancer.adapters.redis_connection import Connection
 from balancer.errors import StoreError
 from balancer.routing import class_queue, direct_queue, is_routed_queue, lane_queue
@@ -22,14 +21,17 @@ class ServedQueues:
         self._served: set[str] | None = None
         self._lanes: dict[str, str] = {}
 
-    def instead_of(self, queue: str, profile: str, task: str) -> str:
-        """`queue`, or the lane of this profile where it is a queue of ours that nobody serves."""
+    def instead_of(self, queue: str, home: str, profile: str, task: str) -> str:
+        """`queue`; where it is a queue of ours that nobody serves, the `home` that the message names, else
+        the lane of this profile."""
         if not is_routed_queue(queue):
             return queue
         if self._served is None:
             self._served = self._look()
         if queue in self._served:
             return queue
+        if home:
+            return home
         shared = lane_queue(task)
         return self._lanes.get(profile) or (shared if shared in self._lanes.values() else queue)
 
@@ -43,15 +45,6 @@ class ServedQueues:
             except (StoreError, UnicodeDecodeError):
                 continue  # a look at the fleet sets it aside
         return served
-
-
-def came_to(connection: Connection, exchange: str, routing_key: str) -> str | None:
-    """The queue that a message of this exchange came to; `None` where none is bound for it any more."""
-    if not exchange:
-        return routing_key
-    keys = connection.keys
-    table = connection.client.smembers(f"{keys.prefix}_kombu.binding.{exchange}")
-    return bound_queue(table, routing_key, keys.sep)
 
 
 def described(connection: Connection, heartbeat_ttl_s: float) -> list[Description]:

@@ -116,7 +116,7 @@ def _held_document(worker: Worker, task: HeldTask, now: float) -> Document:
         "worker": worker.name, "class": worker.hardware.hardware_class,
         "emulated": worker.hardware.emulated, "how": "runs" if task in worker.running else "is reserved",
         "for_s": None if task.started_at is None else max(0.0, now - task.started_at),
-        "size": task.size, "epoch": task.epoch, "lane": task.lane,
+        "size": task.size, "epoch": task.epoch, "lane": task.lane, "home": task.home,
     }
 
 

@@ -72,7 +72,8 @@ def _place(document: Document) -> str:
     if held:
         emulated = ", emulated" if held["emulated"] else ""
         since = "" if held["for_s"] is None else f" for {held['for_s']:.1f} s"
-        return f"{held['how']} on {held['worker']} ({held['class']}{emulated}){since}"
+        home = f"; only workers that serve {held['home']} may have it" if held["home"] else ""
+        return f"{held['how']} on {held['worker']} ({held['class']}{emulated}){since}{home}"
     if waiting:
         return f"waits in {waiting['queue']}, {waiting['ahead']} before it in its list"
     if document["client_state"] == "REVOKED" and not document["fence"].get("worker"):

@@ -18,7 +18,7 @@ class Candidate:
     """A task that could leave an overloaded worker.
 
     `place` is where it lies: the worker's name or, for queued work, a queue. `wait_s` is how long
-    it would still wait there for a slot; `held` is set unless it is queued.
+    it would still wait there for a slot; `held` is set unless it is queued; `home` as in `HeldTask`.
     """
 
     task_id: str
@@ -30,6 +30,7 @@ class Candidate:
     priority: int | None = None
     held: HeldTask | None = None
     wait_s: float = 0.0
+    home: str = ""
 
 
 def migratable_tasks(
@@ -109,7 +110,7 @@ def _queued(
         yield Candidate(
             task_id=task.task_id, profile=profile, kind="queued", source=worker, place=task.queue,
             size=task.size, priority=task.priority if task.priority is not None else profile.priority,
-            wait_s=ahead_s[task.queue],
+            wait_s=ahead_s[task.queue], home=task.home,
         )
 
 
@@ -131,7 +132,7 @@ def _held(
     return Candidate(
         task_id=held.task_id, profile=profile, kind=kind, source=worker, place=worker.name,
         size=held.size, priority=held.priority if held.priority is not None else profile.priority,
-        held=held, wait_s=wait_s,
+        held=held, wait_s=wait_s, home=held.home,
     )
 
 

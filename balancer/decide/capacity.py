@@ -144,7 +144,7 @@ def _taken(fleet: Fleet, seen: Columns) -> Places:
     if not len(fleet.lanes):
         return np.ones(runs.lane.size, dtype=np.intp)
     table = np.rint(occupancy(fleet, seen)).astype(np.intp)
-    each = np.where(runs.lane >= 0, table[runs.lane, seen.place[runs.worker]], 1)
+    each = np.where(runs.lane >= 0, table.ravel()[runs.pair], 1)
     total = np.bincount(runs.worker, each, minlength=seen.slots.size)
     return np.where((total > seen.slots)[runs.worker], 1, each)
 

@@ -59,10 +59,16 @@ def _prior(classes: tuple[str, ...]) -> Floats:
     return speeds
 
 
-def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floats,
-           runs: Floats) -> tuple[dict[str, float], float | None]:
+def _logs(speeds: Mapping[str, float], classes: Sequence[str], unknown: Floats) -> Floats:
+    """The logarithm of each class's speed (classes,), `unknown` (classes,) where it is not told."""
+    told = [math.log(speeds[name]) if name in speeds else math.nan for name in classes]
+    return np.where(np.isnan(told), unknown, told)
+
+
+def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floats, runs: Floats,
+           near: Mapping[str, float] | None = None) -> tuple[dict[str, float], float | None]:
     """The same of pairs (N,) in columns: the place of each one's profile, and that of its class among
-    `classes`. Classes without a pair are left out."""
+    `classes`. Classes without a pair are left out. From speeds that are `near` it takes fewer rounds."""
     if not seconds.size:
         return {}, None
     count, logs, weight = len(classes), np.log(seconds), np.clip(runs, 1, PAIR_RUNS)
@@ -71,7 +77,7 @@ def fitted(profile: Places, place: Places, classes: Sequence[str], seconds: Floa
     ran = of_profile > 0
     of_profile = np.where(ran, of_profile, 1.0)
     of_class = np.bincount(place, weight, minlength=count)
-    speed = prior
+    speed = prior if not near else _logs(near, classes, prior)
     for _ in range(ROUNDS):
         level = np.bincount(profile, weight * (logs + speed[place])) / of_profile
         pull = np.bincount(place, weight * (level[profile] - logs), minlength=count) + PRIOR_RUNS * prior

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from operator import eq
 from typing import Final
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from balancer.decide.estimate import Estimates
 from balancer.decide.kept import kept
+from balancer.decide.speeds import Speeds
 from balancer.model import Fleet, Hardware, HeldTask, Needs, TaskProfile
 from balancer.model.table import READING_FIELDS, Roster, WorkerTable
 from balancer.routing import HOT_CELSIUS, can_run
@@ -32,7 +32,8 @@ TEMPERATURE: Final = READING_FIELDS.index("temperature_celsius")
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Runs:
     """Running tasks (R,), worker by worker: `worker` is the place of theirs in the fleet, `lane` the row of
-    their profile's lane (−1: there is none).
+    their profile's lane (−1: there is none), `place` that of their class. `pair`, lane · classes + place, is
+    where a table (lanes, classes) has theirs, one after the other; somewhere, where there is no lane.
 
     Times (s), `size` and shares as in `HeldTask`; what is not told is NaN. A task whose earlier runs are not
     told of has `before` 0 in its `first` epoch, else NaN.
@@ -41,12 +42,21 @@ class Runs:
     workers: WorkerTable
     worker: Places
     lane: Places
+    place: Places
+    pair: Places
     first: Flags
     size: Floats
     started: Floats
     checkpointed: Floats
     done: Floats
     before: Floats
+
+    def of_table(self, table: Floats) -> Floats:
+        """The entry of each in a `table` (lanes, classes or more); zeros where there are no lanes."""
+        if not table.size:
+            return np.zeros(self.pair.size)
+        width = len(sorts_of(self.workers.roster).classes)
+        return table[:, :width].ravel().take(self.pair)
 
     @property
     def tasks(self) -> Sequence[HeldTask]:
@@ -140,12 +150,13 @@ def fitness(hardware: Hardware) -> tuple[object, ...]:
 def _runs(fleet: Fleet, workers: WorkerTable) -> Runs:
     holdings, rows = workers.holdings, workers.holdings.runs
     row = {lane.profile.name: i for i, lane in enumerate(fleet.lanes)}
-    lane = np.array([row.get(name, -1) for name in holdings.profiles], dtype=np.intp)
-    before = rows["before"]
+    known = np.array([row.get(name, -1) for name in holdings.profiles], dtype=np.intp)
+    lane = known[rows["profile"]] if known.size else np.zeros(0, dtype=np.intp)
+    worker, before = np.repeat(np.arange(len(workers)), holdings.ran.astype(np.intp)), rows["before"]
+    sorts = sorts_of(workers.roster)
+    place = sorts.place[worker]
     return Runs(
-        workers=workers,
-        worker=np.repeat(np.arange(len(workers)), holdings.ran.astype(np.intp)),
-        lane=lane[rows["profile"]] if lane.size else np.zeros(0, dtype=np.intp),
+        workers=workers, worker=worker, lane=lane, place=place, pair=lane * len(sorts.classes) + place,
         first=np.ascontiguousarray(rows["first"]),
         size=np.ascontiguousarray(rows["size"]),
         started=np.ascontiguousarray(rows["started"]),
@@ -159,14 +170,9 @@ def _runs(fleet: Fleet, workers: WorkerTable) -> Runs:
 def _speeds(roster: Roster, known: Mapping[str, str], learned: Mapping[str, float]) -> Floats:
     """Each worker's speed relative to its class (W,), as `estimate.speed_of` tells it: `learned` where its
     class is `known` to be what it is."""
-    names = roster.names
     if not known:
-        return np.ones(len(names))
-    try:
-        speed = np.fromiter(roster.pick(learned), dtype=np.float64, count=len(names))
-    except KeyError:  # somebody is new
-        speed = np.fromiter(map(learned.get, names, repeat(1.0)), dtype=np.float64, count=len(names))
-    return np.where(_as_known(roster, known), speed, 1.0)
+        return np.ones(len(roster.names))
+    return np.where(_as_known(roster, known), Speeds.of(learned).column(roster), 1.0)
 
 
 @kept

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Final, Literal
+from typing import Final, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,17 +93,58 @@ def _imbalance(
     return Imbalance(
         kind=kind,
         score=score,
-        overloaded=_ranked(labels, -loads.shares, above, roster.ranks[places[above]]),
-        underloaded=_ranked(labels, loads.shares, below, roster.ranks[places[below]]),
+        overloaded=Ranked(labels[above], -loads.shares[above], roster.ranks[places[above]]),
+        underloaded=Ranked(labels[below], loads.shares[below], roster.ranks[places[below]]),
     )
 
 
-def _ranked(labels: NDArray[np.object_], values: NDArray[np.float64], places: NDArray[np.intp],
-            ranks: NDArray[np.intp]) -> tuple[str, ...]:
-    """The `labels` at `places` by value, and by `ranks`, those of the names, where that is the same. Ranks of
-    two bytes are sorted by their digits, many times as fast."""
-    ranks = ranks.astype(np.uint16) if ranks.max(initial=0) < 1 << 16 else ranks
-    return tuple(labels[places[np.lexsort((ranks, values[places]))]].tolist())
+class Ranked(Sequence[str]):
+    """Names (n,), those of the least of their `values` first, by `ranks` where these are the same. Who comes
+    first is known at once; thousands are put in order only where somebody asks for more. Equal to any
+    sequence of the same names."""
+
+    __slots__ = ("_labels", "_names", "_ranks", "_values")
+
+    def __init__(self, labels: NDArray[np.object_], values: NDArray[np.float64],
+                 ranks: NDArray[np.intp]) -> None:
+        self._labels = labels
+        self._values = values
+        self._ranks = ranks
+        self._names: tuple[str, ...] | None = None
+
+    def first(self) -> str:
+        """The first name; there must be one."""
+        least = np.flatnonzero(self._values == self._values.min())
+        return str(self._labels[least[self._ranks[least].argmin()]])
+
+    def _all(self) -> tuple[str, ...]:
+        """All of them. Ranks of two bytes are sorted by their digits, many times as fast."""
+        if self._names is None:
+            small = self._ranks.max(initial=0) < 1 << 16
+            ranks = self._ranks.astype(np.uint16) if small else self._ranks
+            self._names = tuple(self._labels[np.lexsort((ranks, self._values))].tolist())
+        return self._names
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
+        return self.first() if place == 0 and self._values.size else self._all()[place]
+
+    def __len__(self) -> int:
+        return int(self._values.size)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return self is other or self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 def _places(loads: Utilisations, workers: WorkerTable) -> NDArray[np.intp]:

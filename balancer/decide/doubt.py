@@ -87,5 +87,5 @@ def _running(seen: Columns, shape: tuple[int, int]) -> Flags:
     """Whether any worker of a class runs a task of a lane (lanes, classes)."""
     runs, running = seen.runs, np.zeros(shape, dtype=np.bool_)
     mine = runs.lane >= 0
-    running[runs.lane[mine], seen.place[runs.worker[mine]]] = True
+    running.reshape(-1)[runs.pair[mine]] = True
     return running

@@ -72,7 +72,7 @@ def expected_at(rows: Places, seen: Columns, pairs: Pairs, fleet: Fleet, estimat
     one = seconds_by_class(pairs, estimates, profiles_of(fleet), hardware, settings, kinds)
     runs, worker = seen.runs, seen.runs.worker[rows]
     factor = np.broadcast_to(of_runs(seen, estimates, fleet), runs.lane.shape)[rows]
-    rate = one[runs.lane[rows], seen.place[worker]]
+    rate = one.ravel()[runs.pair[rows]]
     with np.errstate(all="ignore"):
         expected: Floats = rate * runs.size[rows] / (seen.speed[worker] * factor)
     return expected
@@ -107,11 +107,10 @@ def per_lane(situation: Situation, seen: Columns, one: Floats) -> Floats:
 def _rates(seen: Columns, one: Floats, estimates: Estimates, settings: Settings,
            kinds: Mapping[str, HardwareProfile]) -> Floats:
     """Seconds of size 1 of each running task's profile on its worker's class (R,)."""
-    runs, place = seen.runs, seen.place[seen.runs.worker]
-    rate = one[runs.lane, place] if one.size else np.zeros(runs.lane.size)
+    runs, rate = seen.runs, seen.runs.of_table(one)
     unknown: dict[tuple[str, int], float] = {}
     for i in np.flatnonzero(runs.lane < 0).tolist():
-        pair = runs.tasks[i].profile, int(place[i])
+        pair = runs.tasks[i].profile, int(runs.place[i])
         if pair not in unknown:
             unknown[pair] = seconds(estimates, TaskProfile(name=pair[0], task=""), seen.kinds[pair[1]][0],
                                     settings, kinds)

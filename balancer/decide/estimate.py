@@ -19,6 +19,7 @@ import numpy as np
 
 from balancer.decide.aptitude import Aptitude, Learner
 from balancer.decide.class_speed import class_speeds, table_speed
+from balancer.decide.speeds import Speeds
 from balancer.decide.thawed import thawed
 from balancer.model import Hardware, HardwareProfile, RunFinished, TaskProfile, Worker
 from balancer.routing import preference
@@ -125,7 +126,7 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
     classes = thawed(estimates.worker_class)
     members, moved = Counter(classes.values()), False
     own = Learner(estimates.aptitudes, estimates.special)
-    touched = set()
+    touched, changed = set[str](), set[str]()
     for run in runs:
         rate = _rate(run)
         if rate is None:
@@ -147,26 +148,28 @@ def learn_runs(estimates: Estimates, runs: Iterable[RunFinished], settings: Sett
         elif old is not None and old.count >= STRIKES and not alone:
             own.learn(run.worker, run.profile, math.log(old.seconds / (rate * speed)), old.spread)
         touched.add(run.hardware_class)
+        changed.add(run.worker)
     if not touched:
         return estimates
-    _recentre(touched, pairs, speeds, classes)
-    return _frozen(pairs, speeds, MappingProxyType(classes) if moved else estimates.worker_class, own)
+    changed |= _recentre(touched, pairs, speeds, classes)
+    known = MappingProxyType(classes) if moved else estimates.worker_class
+    return _frozen(pairs, Speeds.of(estimates.worker_speed).then(speeds, changed), known, own)
 
 
-def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Mapping[str, float],
+def _frozen(pairs: dict[tuple[str, str], Estimate], speeds: Speeds,
             classes: Mapping[str, str], own: Learner) -> Estimates:
     """The record of what was learned last, with the classes' speeds fitted to it."""
     if len(pairs) > PAIRS_KEPT:
         pairs = dict(list(pairs.items())[-PAIRS_KEPT:])
     if len(speeds) > WORKERS_KEPT:
         kept = list(speeds)[-WORKERS_KEPT:]
-        speeds, classes = {w: speeds[w] for w in kept}, MappingProxyType({w: classes[w] for w in kept})
+        speeds = Speeds({w: speeds[w] for w in kept})
+        classes = MappingProxyType({w: classes[w] for w in kept})
     frozen = MappingProxyType(pairs)
     by_class, typical_s = class_speeds(frozen)
     aptitudes, special = own.frozen(classes)
-    return Estimates(pairs=frozen, worker_speed=MappingProxyType(speeds),
-                     worker_class=classes, class_speed=MappingProxyType(by_class),
-                     typical_s=typical_s, aptitudes=aptitudes, special=special)
+    return Estimates(pairs=frozen, worker_speed=speeds, worker_class=classes, typical_s=typical_s,
+                     class_speed=MappingProxyType(by_class), aptitudes=aptitudes, special=special)
 
 
 def _rate(run: RunFinished) -> float | None:
@@ -208,14 +211,15 @@ def _speed(speed: float, old: Estimate | None, rate: float) -> float:
 
 
 def _recentre(touched: Collection[str], pairs: dict[tuple[str, str], Estimate], speeds: dict[str, float],
-              classes: Mapping[str, str]) -> None:
+              classes: Mapping[str, str]) -> set[str]:
     """Give the median worker of each of these classes speed 1, where its speed is no longer about that, and
-    the class's pairs the seconds of that worker, in place."""
+    the class's pairs the seconds of that worker, in place. Returns the workers whose speeds have changed."""
     members: dict[str, list[str]] = {name: [] for name in touched}
     for worker, own in classes.items():
         if own in members:
             members[own].append(worker)
     middles: dict[str, float] = {}
+    changed: set[str] = set()
     for name, workers in members.items():
         if not workers:
             continue
@@ -223,9 +227,11 @@ def _recentre(touched: Collection[str], pairs: dict[tuple[str, str], Estimate], 
         if abs(middle - 1) >= OFF_CENTRE:
             middles[name] = middle
             speeds.update({worker: speeds[worker] / middle for worker in workers})
+            changed.update(workers)
     for key, e in pairs.items() if middles else ():
         if (by := middles.get(key[1])) is not None:
             pairs[key] = Estimate(seconds=e.seconds / by, count=e.count, spread=e.spread, strikes=e.strikes)
+    return changed
 
 
 def seconds(estimates: Estimates, profile: TaskProfile, hardware: Hardware, settings: Settings,

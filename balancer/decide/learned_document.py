@@ -20,6 +20,7 @@ from balancer.decide.estimate import Estimate, Estimates
 from balancer.decide.kept import kept
 from balancer.decide.packed import pack, pack_names, unpack, unpack_names
 from balancer.decide.ran import ran
+from balancer.decide.speeds import Speeds
 from balancer.errors import StoreError
 
 #: What of a pair is written, and as what.
@@ -90,7 +91,7 @@ def from_document(document: Mapping[str, Any]) -> Estimates:
     found = replace(rest, pairs=MappingProxyType(_pairs([] if pairs is None else pairs)))
     if workers is not None:
         speeds, classes = _workers(workers)
-        found = replace(found, worker_speed=MappingProxyType(speeds), worker_class=MappingProxyType(classes))
+        found = replace(found, worker_speed=Speeds(speeds), worker_class=MappingProxyType(classes))
     if aptitudes is not None:
         known, special = _aptitudes(aptitudes)
         found = replace(found, aptitudes=known, special=special)

@@ -6,17 +6,24 @@ the fleet before the next is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from balancer.decide.history import LEAST_COOLDOWN_S, TaskMoves, rest_s
 from balancer.decide.load import known_dimensions
 from balancer.decide.projection import Projection
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.way_out import WayOut, way_out
-from balancer.model import Fleet, HeldTask, Move, Rejected, Worker
-from balancer.routing import class_queue, is_class_queue, is_lane, strike_reason, unfit_reason
+from balancer.model import Fleet, HeldTask, Move, QueuedTask, Rejected, Worker
+from balancer.routing import (
+    absent_reason,
+    class_queue,
+    is_class_queue,
+    is_lane,
+    strike_reason,
+    unfit_reason,
+)
 
 #: Reserved and running tasks that may leave, and that may arrive at, one worker at once.
 MOVES_A_WORKER: Final = 2
@@ -104,6 +111,15 @@ class _Gate:
     def _worker(self, name: str) -> Worker | None:
         return self._situation.fleet.worker(name)
 
+    def _home(self, move: Move) -> str:
+        """The queue of the operator's own that the task was published to, where that is known."""
+        source = self._worker(move.source)
+        tasks: Iterable[HeldTask | QueuedTask] = (
+            (*source.running, *source.reserved) if source is not None
+            else (task for task in self._situation.fleet.queued if task.queue == move.source))
+        found = _find(tasks, move.task_id)
+        return found.home if found is not None else ""
+
     def _way_out(self, held: HeldTask, profile: str, source: Worker) -> WayOut | None:
         lane = self._lanes.get(profile)
         return way_out(held, lane.profile if lane else None, source, self._situation.settings.preempt)
@@ -139,9 +155,11 @@ class _Gate:
             return "unknown profile", f"no lane tells what {move.profile!r} needs"
         target = self._worker(move.target)
         if target is None:
-            return _queue_refusal(move.target, self._situation.fleet)
+            return _queue_refusal(move, self._situation.fleet)
         if target.health != "ok":
             return "target not healthy", f"{target.name} is {target.health}"
+        if (why := absent_reason(self._home(move), target.queues)) is not None:
+            return "target unfit", why
         needs = lane.profile.needs
         if (why := unfit_reason(target.hardware, needs, worker=target.name)) is not None:
             return "target unfit", why
@@ -251,16 +269,19 @@ def started_at(worker: Worker) -> float:
         return 0.0
 
 
-def _queue_refusal(target: str, fleet: Fleet) -> Refusal | None:
-    """Lanes and class queues are places too, as long as anybody may serve them."""
-    if target in fleet.silent:
-        return "target gone", f"{target} has fallen silent"
-    if is_lane(target) or is_class_queue(target):
+def _queue_refusal(move: Move, fleet: Fleet) -> Refusal | None:
+    """A queue is a place, too, as long as anybody may serve it: lanes, class queues, the operator's own."""
+    if move.target in fleet.silent:
+        return "target gone", f"{move.target} has fallen silent"
+    if is_lane(move.target) or is_class_queue(move.target) or move.target == move.target_queue:
         return None
-    return "target gone", f"{target} does not report"
+    return "target gone", f"{move.target} does not report"
 
 
-def _find(tasks: Sequence[HeldTask], task_id: str) -> HeldTask | None:
+Task = TypeVar("Task", bound=HeldTask | QueuedTask)
+
+
+def _find(tasks: Iterable[Task], task_id: str) -> Task | None:
     return next((task for task in tasks if task.task_id == task_id), None)
 
 

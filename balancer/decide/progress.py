@@ -65,7 +65,8 @@ def _progressed(seen: Columns, known: Pairs, fleet: Fleet, estimates: Estimates,
                 found.profile.tolist(), found.place.tolist(), seconds.tolist(), runs.tolist(), strict=True)}
         return thawed(estimates.pairs) | young
 
-    by_class, typical_s = fitted(known.profile, known.place, known.classes, known.seconds, known.count)
+    by_class, typical_s = fitted(known.profile, known.place, known.classes, known.seconds, known.count,
+                                 near=estimates.class_speed)
     return replace(estimates, pairs=Later(all_pairs), typical_s=typical_s,
                    class_speed=MappingProxyType(by_class)), known
 
@@ -84,10 +85,10 @@ class Paces:
 def _paces(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, settings: Settings,
            kinds: Mapping[str, HardwareProfile]) -> Paces:
     """What tells something of pairs that have run less than `RUNS_KNOWN` times."""
-    runs, counts = seen.runs, pairs.by_lane(pairs.count, 0.0)
-    place = seen.place[runs.worker]
-    known = counts[runs.lane, place] if counts.size else np.full(place.size, RUNS_KNOWN)
-    young = np.flatnonzero((runs.lane >= 0) & (known < RUNS_KNOWN) & (runs.size > 0) & np.isfinite(runs.size))
+    runs = seen.runs
+    known = runs.of_table(pairs.by_lane(pairs.count, 0.0))
+    young = np.flatnonzero((known < RUNS_KNOWN) & (runs.lane >= 0))
+    young = young[(runs.size[young] > 0) & np.isfinite(runs.size[young])]
     whole = np.full(0, np.nan)
     if young.size:
         expected = expected_at(young, seen, pairs, fleet, estimates, settings, kinds)
@@ -95,7 +96,7 @@ def _paces(seen: Columns, pairs: Pairs, fleet: Fleet, estimates: Estimates, sett
     telling = young[np.isfinite(whole)]
     rate = whole[np.isfinite(whole)] / runs.size[telling] * seen.speed[runs.worker[telling]]
     width = len(pairs.classes)
-    pair = pairs.lane[runs.lane[telling]] * width + place[telling]
+    pair = pairs.lane[runs.lane[telling]] * width + runs.place[telling]
     tasks = np.bincount(pair)
     logs = np.bincount(pair, np.log(np.clip(rate, SHORTEST_S, LONGEST_S))).astype(np.float64)
     some = np.flatnonzero(tasks)

@@ -24,7 +24,7 @@ from balancer.decide.situation import Situation
 from balancer.decide.slots import expected_s
 from balancer.decide.way_out import way_out
 from balancer.model import HeldTask, Move, Rejected, Score, TaskProfile, Worker
-from balancer.routing import direct_queue, strike_reason, unfit_reason
+from balancer.routing import absent_reason, direct_queue, strike_reason, unfit_reason
 
 #: A rescue must gain this many hand-overs, and this share of what remains: estimates err by as much.
 COSTS_GAINED: Final = 3.0
@@ -142,7 +142,8 @@ def _fastest(estimates: Estimates, worker: Worker) -> float:
 
 def _fits(r: Rescue, target: Worker) -> bool:
     needs = r.profile.needs
-    return (unfit_reason(target.hardware, needs, worker=target.name) is None
+    return (absent_reason(r.task.home, target.queues) is None
+            and unfit_reason(target.hardware, needs, worker=target.name) is None
             and strike_reason(target.reading, needs) is None)
 
 

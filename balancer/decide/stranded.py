@@ -24,6 +24,7 @@ from balancer.decide.slots import one_s, remaining_s
 from balancer.model import Fleet, Lane, Move, Order, QueuedTask, Rejected, Score, TaskProfile, Worker
 from balancer.model.table import WorkerTable
 from balancer.routing import (
+    absent_reason,
     class_queue,
     direct_queue,
     is_routed_queue,
@@ -42,6 +43,11 @@ class Stranded:
     task: QueuedTask
     lane: Lane
     done_s: float
+
+    @property
+    def back(self) -> str:
+        """The queue it was published to."""
+        return self.task.home or self.lane.queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +145,7 @@ def _best(here: Stranded, idle: dict[str, int], rooms: Rooms,
     fitting = [
         w for name, free in idle.items()
         if free > 0 and (w := situation.fleet.worker(name)) is not None
+        and absent_reason(here.task.home, w.queues) is None
         and unfit_reason(w.hardware, needs, worker=w.name) is None
         and strike_reason(w.reading, needs) is None and rooms.holds(w, needs)
     ]
@@ -157,8 +164,8 @@ def _move(here: Stranded, target: Worker | None, there_s: float, situation: Situ
         parts["there_s"] = there_s
     return Move(
         move_id=move_id(task.task_id, at), task_id=task.task_id, profile=task.profile, kind="queued",
-        source=task.queue, target=here.lane.queue if target is None else target.name, at=at,
-        target_queue=here.lane.queue if target is None else direct_queue(target.name),
+        source=task.queue, target=here.back if target is None else target.name, at=at,
+        target_queue=here.back if target is None else direct_queue(target.name),
         reason=f"would be done in {here.done_s:.1f} s where it waits, in {there_s:.1f} s elsewhere",
         score=Score(cost=min(POINTS, cost_s * scale), benefit=max(0.0, gain_s * scale), cost_s=cost_s,
                     benefit_s=gain_s, parts=MappingProxyType(parts)),

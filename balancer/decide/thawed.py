@@ -6,7 +6,6 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -14,6 +13,6 @@ V = TypeVar("V")
 
 
 def thawed(values: Mapping[K, V]) -> dict[K, V]:
-    """A copy. A view of a dict copies it 25 times as fast as `dict` does, which looks up each key again."""
-    copy: Mapping[K, V] = values.copy() if isinstance(values, MappingProxyType) else values
+    """A copy. What wraps a dict copies it 25 times as fast as `dict` does, which looks up each key again."""
+    copy = values.copy() if hasattr(values, "copy") else values
     return copy if isinstance(copy, dict) and copy is not values else dict(copy)

@@ -160,6 +160,9 @@ _SELDOM: Final = _weights(COVERAGE_ALPHA, PRIOR)
 
 def _mean(before: Singles, new: NDArray[np.generic], known: NDArray[np.bool_], counts: NDArray[np.int32],
           weights: Singles = _OFTEN) -> Singles:
+    # Where all have as many, which is soon so of a fleet that stays, one weight serves all.
+    alike = counts.size > 0 and counts.min() == counts.max()
+    weight = weights.take(counts.flat[0] if alike else counts, mode="clip")
     with np.errstate(invalid="ignore"):
-        after = before + weights.take(counts, mode="clip") * (new.astype(np.float32, copy=False) - before)
-    return np.where(known, after, before)
+        after = before + weight * (new.astype(np.float32, copy=False) - before)
+    return after if known.all() else np.where(known, after, before)

@@ -78,8 +78,8 @@ class Imbalance:
 
     kind: Literal["current", "predicted"]
     score: float
-    overloaded: tuple[str, ...]
-    underloaded: tuple[str, ...]
+    overloaded: Sequence[str]
+    underloaded: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ class Lane:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedTask:
     """A waiting message that was read in a head window of a queue, so that it may be chosen. It is dropped
-    where it has not begun at `expires_at` (s)."""
+    where it has not begun at `expires_at` (s). `home` as in `HeldTask`."""
 
     task_id: str
     queue: str
@@ -35,6 +35,7 @@ class QueuedTask:
     size: float = 1.0
     priority: int | None = None
     expires_at: float | None = None
+    home: str = ""
 
 
 def due_s(expiries: Iterable[float | None], now: float) -> float | None:

@@ -6,11 +6,10 @@ ten thousand workers are some arrays and not ten thousand objects. Reads as a se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain
-from operator import itemgetter
 from typing import Any, Final, Protocol, overload
 
 import numpy as np
@@ -87,13 +86,6 @@ class Roster:
     def labels(self) -> NDArray[np.object_]:
         """The names as a column (W,): many are picked at once."""
         return np.array(self.names, dtype=np.object_)
-
-    @cached_property
-    def pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-        """A function of a mapping: its values of all workers, in order; `KeyError` where one lacks."""
-        if len(self.names) > 1:
-            return itemgetter(*self.names)
-        return lambda values: tuple([values[name] for name in self.names])
 
     @cached_property
     def ranks(self) -> Places:

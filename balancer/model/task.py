@@ -63,7 +63,8 @@ class HeldTask:
     Times are seconds of the Redis server's clock. `size` scales the profile's duration.
     `tag` is the delivery tag under which the broker keeps it. `share_done` is the part of the
     size (0–1) done at the last checkpoint and `share_before` what earlier runs had done when
-    this one began, as far as the task says so.
+    this one began, as far as the task says so. `home` is the queue of the operator's own that it was
+    published to, whose workers alone may have it; "" where it was none.
     """
 
     task_id: str
@@ -79,3 +80,4 @@ class HeldTask:
     tag: str = ""
     share_done: float | None = None
     share_before: float | None = None
+    home: str = ""

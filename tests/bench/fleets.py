@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from balancer.decide.estimate import Estimate, Estimates
+from balancer.decide.speeds import Speeds
 from balancer.model import (
     Fleet,
     Hardware,
@@ -96,7 +97,7 @@ def learned(fleet: Fleet, *, seed: int = 0) -> Estimates:
     }
     speeds = {w.name: float(rng.lognormal(0.0, 0.1)) for w in fleet.workers}
     return Estimates(
-        pairs=MappingProxyType(pairs), worker_speed=MappingProxyType(speeds),
+        pairs=MappingProxyType(pairs), worker_speed=Speeds(speeds),
         worker_class=MappingProxyType({w.name: w.hardware.hardware_class for w in fleet.workers}),
         class_speed=MappingProxyType({name: 1.0 + i for i, name in enumerate(fleet.classes)}), typical_s=20.0,
     )

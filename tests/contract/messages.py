@@ -18,6 +18,7 @@ def raw_message(
     queue: str = "",
     body: str = "[[], {}, {}]",
     args: str = "()",
+    home: str = "",
 ) -> bytes:
     """One envelope; without a profile it bears no header of ours."""
     headers: dict[str, Any] = {"lang": "py", "task": "proj.train", "id": task_id, "shadow": None}
@@ -26,6 +27,7 @@ def raw_message(
     if profile:
         balancer: dict[str, Any] = {} if at is None else {"at": at}
         headers["balancer"] = {**balancer, "v": 1, "profile": profile, "size": size, "epoch": 0}
+        headers["balancer"] |= {"home": home} if home else {}
     properties: dict[str, Any] = {"correlation_id": task_id, "reply_to": "reply", "delivery_mode": 2}
     properties["delivery_info"] = {"exchange": "", "routing_key": queue}
     properties |= {"priority": priority, "body_encoding": "base64", "delivery_tag": f"tag-{task_id}"}

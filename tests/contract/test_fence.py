@@ -12,6 +12,8 @@ from balancer.adapters.redis_connection import Connection
 from balancer.adapters.redis_fence import Delivery, Fence, rewrite
 from balancer.errors import StoreError
 from balancer.model import RunFinished, RunStarted
+from balancer.routing import direct_queue, lane_queue
+from tests.contract.messages import raw_message
 
 STARTED = RunStarted(at=0.0, task_id="t", profile="p", worker="w@h", hardware_class="cpu", epoch=0)
 FINISHED = RunFinished(
@@ -332,6 +334,23 @@ def test_only_where_it_lies_and_its_epoch_are_rewritten() -> None:
     del message["properties"]["delivery_tag"], message["properties"]["delivery_info"]["routing_key"]
     del message["headers"]["balancer"]["epoch"]
     assert again == message
+
+
+def test_what_leaves_a_queue_of_the_operators_names_it_until_it_is_back() -> None:
+    def homes(held: bytes, queue: str, came: str) -> tuple[bytes, object]:
+        envelope, _ = rewrite(held, queue, FIRST, came=lambda exchange, key: came)
+        return envelope, json.loads(envelope)["headers"]["balancer"].get("home")
+
+    def held(envelope: bytes, queue: str) -> bytes:
+        return json.dumps([json.loads(envelope), "", queue]).encode()
+
+    first = held(raw_message("t", "p", queue="cinema"), "film.noir")
+    moved, home = homes(first, direct_queue("a@h"), "films")
+    assert home == "films"
+    again, home = homes(held(moved, direct_queue("a@h")), direct_queue("b@h"), direct_queue("a@h"))
+    assert home == "films"
+    assert homes(held(again, direct_queue("b@h")), "films", direct_queue("b@h"))[1] is None
+    assert homes(first, direct_queue("a@h"), lane_queue("p"))[1] is None
 
 
 def test_a_script_the_server_forgot_is_sent_again(connection: Connection, fence: Fence) -> None:

@@ -106,6 +106,15 @@ def test_stranded_messages_go_back_before_those_that_wait(world: World) -> None:
     assert world.contents(LANE) == ["a", "b", "c", "x", "d", "e", "y"]
 
 
+def test_stranded_messages_out_of_a_queue_of_the_operators_go_back_there(world: World) -> None:
+    world.lane(LANE, TaskProfile(name="train", task="proj.train"))
+    fill(world, DIRECT, "a")
+    for profile in ("train", "nobody's"):
+        world.put(QueuedTask(task_id=profile, queue=DIRECT, profile=profile, home="payments"))
+    assert world.handover.return_stranded([DIRECT]) == 3
+    assert (world.contents(LANE), world.contents("payments")) == (["a"], ["train", "nobody's"])
+
+
 def test_stranded_messages_of_no_known_lane_stay(world: World) -> None:
     other = lane_queue("other")
     world.lane(LANE, TaskProfile(name="train", task="proj.train"))

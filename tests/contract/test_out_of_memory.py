@@ -17,7 +17,7 @@ from balancer.adapters.beat import pack
 from balancer.adapters.documents import description_document
 from balancer.adapters.redis_connection import Connection
 from balancer.model import Hardware, Reading, RunStarted
-from balancer.routing import direct_queue
+from balancer.routing import direct_queue, lane_queue
 from tests.contract.messages import raw_message
 from workers.header import read_header
 from workers.lanes import LaneFollower
@@ -25,7 +25,7 @@ from workers.out_of_memory import LATELY_S, MemoryWatch, sent_where_memory_is
 from workers.run import delivery_of
 from workers.task import fence_of
 
-SMALL, LARGE = (Hardware(kind="cpu", memory_bytes=size * 10**9) for size in (8, 64))
+SMALL, LARGE, LARGER = (Hardware(kind="cpu", memory_bytes=size * 10**9) for size in (8, 64, 128))
 KILLED = WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL) Job: 1.")
 
 
@@ -52,15 +52,17 @@ def killed(redis_url: str, connection: Connection, vmstat: Path) -> Iterator[Any
     LaneFollower.current = LaneFollower(connection, SMALL, "small@h")
     MemoryWatch.current = MemoryWatch(vmstat.parents[1])
     MemoryWatch.current.note()
-    yield SimpleNamespace(id="t", name="proj.t", app=app, delivery=delivery, request_dict=raw["headers"])
+    yield SimpleNamespace(id="t", name="proj.t", app=app, delivery=delivery, request_dict=raw["headers"],
+                          delivery_info={"exchange": "", "routing_key": lane_queue("p")})
     LaneFollower.current = MemoryWatch.current = None
 
 
-def report(connection: Connection, name: str, hardware: Hardware) -> None:
+def report(connection: Connection, name: str, hardware: Hardware, queues: tuple[str, ...] = ()) -> None:
     redis_beats.publish(
         connection.client, connection.keys, name=name, instance=f"{name}:1",
         beat=pack(Reading(), busy=0, loop_ticks=0, at=0.0), holds=None, now=0.0,
-        description=description_document(name=name, instance=f"{name}:1", hardware=hardware, slots=1))
+        description=description_document(name=name, instance=f"{name}:1", hardware=hardware, slots=1,
+                                         queues=queues))
 
 
 def test_it_goes_where_there_is_more_memory(connection: Connection, killed: Any, vmstat: Path) -> None:
@@ -69,6 +71,18 @@ def test_it_goes_where_there_is_more_memory(connection: Connection, killed: Any,
     assert sent_where_memory_is(killed, KILLED) is True
     assert connection.client.llen(direct_queue("large@h")) == 1
     assert connection.client.hlen(connection.keys.unacked) == 0
+
+
+def test_what_came_from_a_queue_of_the_operators_stays_with_those_that_serve_it(
+    connection: Connection, killed: Any, vmstat: Path
+) -> None:
+    killed.request_dict["balancer"]["home"] = "payments"
+    report(connection, "larger@h", LARGER)
+    vmstat.write_text("oom_kill 5\n")
+    assert sent_where_memory_is(killed, KILLED) is False
+    report(connection, "large@h", LARGE, queues=("payments",))
+    assert sent_where_memory_is(killed, KILLED) is True
+    assert connection.client.llen(direct_queue("large@h")) == 1
 
 
 def test_where_nobody_has_more_it_stays(connection: Connection, killed: Any, vmstat: Path) -> None:

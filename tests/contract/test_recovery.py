@@ -43,11 +43,13 @@ def now(connection: Connection) -> float:
 
 def deliver(
     connection: Connection, task_id: str, *, instance: str = DEAD, at: float = 1.0, queue: str = LANE,
-    exchange: str = "", balanced: bool = True, epoch: int = 0, tag: str = "", **headers: Any
+    exchange: str = "", balanced: bool = True, epoch: int = 0, tag: str = "", home: str = "", **headers: Any
 ) -> Delivery:
     """A delivery that `instance` holds, as kombu and our receiving scripts enter it."""
     tag = tag or f"tag-{task_id}"
-    marked = {"balancer": {"at": at, "v": 1, "profile": "p", "size": 1.0, "epoch": epoch}} if balanced else {}
+    header = {"at": at, "v": 1, "profile": "p", "size": 1.0, "epoch": epoch}
+    header |= {"home": home} if home else {}
+    marked = {"balancer": header} if balanced else {}
     message = {
         "body": "W1tdLCB7fSwge31d",
         "content-encoding": "utf-8",
@@ -296,6 +298,16 @@ def test_a_direct_queue_that_nobody_serves_is_left_for_the_lane(
     assert ids(connection) == ["stranded"]
     assert waiting(connection)[0]["properties"]["delivery_info"]["routing_key"] == LANE
     assert ids(connection, direct_queue("live@h")) == ["served"]
+
+
+def test_what_came_from_a_queue_of_the_operators_goes_back_there(
+    connection: Connection, recovery: Recovery
+) -> None:
+    deliver(connection, "stranded", queue=direct_queue("dead@h"), home="payments")
+    recovery.recover(DEAD)
+    assert ids(connection, "payments") == ["stranded"]
+    (message,) = waiting(connection, "payments")
+    assert "home" not in message["headers"]["balancer"]
 
 
 def test_own_orphans_are_given_back_and_what_is_known_is_kept(

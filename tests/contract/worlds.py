@@ -161,7 +161,7 @@ class RedisWorld:
         expires = task.expires_at and datetime.fromtimestamp(task.expires_at, UTC).isoformat()
         raw = raw_message(
             task.task_id, task.profile, size=task.size, priority=task.priority or 0, queue=task.queue,
-            expires=expires or None,
+            expires=expires or None, home=task.home,
         )
         lists = dict(zip(self.keys.priority_steps, self.keys.queue_lists(task.queue), strict=True))
         self.client.lpush(lists[priority_step(task.priority)], raw)

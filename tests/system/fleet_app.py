@@ -143,8 +143,9 @@ def abortable(self: Any, steps: int) -> str:
 
 
 @app.task(shared=False, base=BalancedTask, bind=True, name="tests.again", checkpoints=True)
-def again(self: Any, steps: int) -> int:
-    """Leaves at a checkpoint when asked, and retries once after it has done all its steps."""
+def again(self: Any, steps: int, until: str = "") -> int:
+    """Leaves at a checkpoint when asked, and retries once after it has done all its steps, when the ledger's
+    key `open:UNTIL` is there if it is told one."""
     done = self.resume(0)
     note(self, "started")
     while done < steps:
@@ -152,6 +153,8 @@ def again(self: Any, steps: int) -> int:
         done += 1
         self.checkpoint(done, share=done / steps)
     if self.request.retries == 0:
+        if until:
+            wait_until(lambda: ledger().exists(f"open:{until}"), f"{until} is open")
         raise self.retry(countdown=0)
     return done
 

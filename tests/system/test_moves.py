@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from celery import chord
 
+from balancer.adapters.documents import read_description, read_holds
 from balancer.model import Move, Score
 from balancer.routing import class_queue, direct_queue
 from balancer.settings import Settings
 from tests.system.fleet import FleetUnderTest, fleet, states_until_ready
-from tests.system.moving import hand_over
+from tests.system.moving import hand_over, on, starts
 from tests.waiting import wait_until
 from workers.declared import profile_of
 
@@ -193,6 +194,38 @@ def test_a_task_retries_after_it_moved(movers: FleetUnderTest, tasks: Any) -> No
     assert result.get(timeout=60) == 8
     assert len(movers.ledger.lrange(f"started:{result.id}", 0, -1)) == 3
     movers.finished_once(result.id)
+
+
+def test_a_task_of_a_queue_of_the_operators_is_told_and_retries_there(
+    movers: FleetUnderTest, tasks: Any
+) -> None:
+    control, keys, both = tasks.app.control, movers.keys, ["a@test", "b@test"]
+
+    def serves(name: str) -> bool:
+        return "payments" in read_description(movers.client.hget(keys.workers, name)).queues
+
+    def homes(name: str) -> list[str]:
+        return [task.home for task in read_holds(movers.client.hget(keys.holds, name)).running]
+
+    assert not serves("a@test")
+    control.add_consumer("payments", destination=both, reply=True)
+    wait_until(lambda: all(map(serves, both)), "they say that they serve it")
+    gate = on("b", tasks.gate, "payments")
+    wait_until(lambda: movers.runs_on(gate.id, "b"), "b is busy")
+    result = tasks.again.apply_async((60, "cancelled"), queue="payments")
+    wait_until(lambda: movers.runs_on(result.id, "a"), "it runs on a")
+    wait_until(lambda: homes("a@test") == ["payments"], "a tells where it came from")
+    hand_over(tasks.app).request(move("running", result.id, "a@test", 0), timeout_s=30)
+    movers.ledger.set("open:payments", 1)
+    wait_until(lambda: movers.runs_on(result.id, "b"), "it runs on b")
+    control.cancel_consumer("payments", destination=both, reply=True)
+    movers.ledger.set("open:cancelled", 1)
+    wait_until(lambda: movers.waiting("payments") == 1, f"its retry lies there; {movers.said('b')}")
+    control.add_consumer("payments", destination=["a@test"], reply=True)
+    assert result.get(timeout=60) == 60
+    assert starts(movers, result.id) == ["a@test", "b@test", "a@test"]
+    movers.finished_once(result.id)
+    control.cancel_consumer("payments", destination=["a@test"], reply=True)
 
 
 def test_what_cannot_be_given_up_is_refused_with_a_reason(movers: FleetUnderTest, tasks: Any) -> None:

@@ -101,6 +101,19 @@ def test_no_move_to_a_hot_worker() -> None:
     assert reason(there(busy(0, "t"), hot), move("t")) == "target struck out"
 
 
+def test_a_task_of_a_queue_of_the_operators_stays_with_those_that_serve_it() -> None:
+    mine = replace(busy(0), running=(replace(held("t", "p", ran_s=5), home="payments"),), busy=1)
+    assert reason(there(mine, idle(1)), move("t")) == "target unfit"
+    assert reason(there(mine, replace(idle(1), queues=("payments",))), move("t")) is None
+    queue = direct_queue("cpu-9")
+    now = there(idle(1))
+    waits = QueuedTask(task_id="t", queue=queue, profile="p", home="payments")
+    now = replace(now, fleet=replace(now.fleet, queued=(waits,)))
+    back = replace(move("t", queue, "payments", kind="queued"), target_queue="payments")
+    assert reason(now, move("t", queue, kind="queued")) == "target unfit"
+    assert reason(now, back) is None
+
+
 def test_a_running_task_without_checkpoints_stays() -> None:
     stays = replace(busy(0), running=(replace(held("t", "p", ran_s=5), checkpoints=False),), busy=1)
     now = there(stays, idle(1))

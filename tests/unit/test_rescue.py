@@ -215,8 +215,20 @@ def test_moves_in_flight_hold_their_task_and_their_slot() -> None:
     assert [target for _, target in pairs(again)] == [FAST_1]
 
 
-def queued(task_id: str, queue: str, size: float = 10.0) -> QueuedTask:
-    return QueuedTask(task_id=task_id, queue=queue, profile="a", size=size)
+def test_a_task_of_a_queue_of_the_operators_moves_among_those_that_serve_it() -> None:
+    state = one_on_k80(replace(task(), home="payments"), workers=f"{V100}*2 {K80}")
+    assert reasons(asked(state)[1]) == {"t": "no idle slot fits"}
+    assert pairs(asked(serving(state, FAST_1))[1]) == [("t", FAST_1)]
+
+
+def serving(state: Fleet, name: str) -> Fleet:
+    """The same fleet, in which this worker serves the queue of the operator's own."""
+    return replace(state, workers=tuple(
+        replace(w, queues=("payments",)) if w.name == name else w for w in state.workers))
+
+
+def queued(task_id: str, queue: str, size: float = 10.0, home: str = "") -> QueuedTask:
+    return QueuedTask(task_id=task_id, queue=queue, profile="a", size=size, home=home)
 
 
 def test_a_message_stranded_behind_a_busy_worker_goes_to_an_idle_one() -> None:
@@ -237,6 +249,16 @@ def test_without_an_idle_worker_it_goes_back_to_its_lane() -> None:
     (move,) = found.moves
     assert (move.target, move.target_queue) == (lane_queue("a"), lane_queue("a"))
     assert [m.task_id for m in admit(found, given_)[0]] == ["q"]
+
+
+def test_stranded_messages_of_a_queue_of_the_operators_stay_with_those_that_serve_it() -> None:
+    state = replace(one_on_k80(task(ran_s=1.0), workers=f"{V100}*2 {K80}"),
+                    queued=(queued("q", direct_queue(SLOW), home="payments"),))
+    given_, found = asked(state)
+    (move,) = found.moves
+    assert (move.target, move.target_queue) == ("payments", "payments")
+    assert [m.task_id for m in admit(found, given_)[0]] == ["q"]
+    assert pairs(asked(serving(state, FAST_1))[1]) == [("q", FAST_1)]
 
 
 def test_a_message_that_its_worker_takes_next_stays() -> None:

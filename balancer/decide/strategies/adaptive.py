@@ -21,7 +21,7 @@ from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.strategies.static import best_class_orders
 from balancer.decide.thresholds import literal
 from balancer.model import Imbalance, Move, Order, Rejected, SystemLoad, Thresholds, Worker
-from balancer.routing import can_run, direct_queue
+from balancer.routing import absent_reason, can_run, direct_queue
 from balancer.settings import Settings
 
 #: Most sources, tasks a source and targets that one tick looks at, so that its time is bounded.
@@ -102,7 +102,8 @@ def _workers(situation: Situation, names: Sequence[str]) -> Iterator[Worker]:
 
 def _may_take(target: Worker, candidate: Candidate) -> bool:
     needs = candidate.profile.needs
-    return target.name != candidate.source.name and can_run(target.hardware, needs, worker=target.name)
+    return (target.name != candidate.source.name and absent_reason(candidate.home, target.queues) is None
+            and can_run(target.hardware, needs, worker=target.name))
 
 
 def _move(candidate: Candidate, target: Worker, situation: Situation, imbalance: Imbalance) -> Move:
