@@ -70,8 +70,9 @@ def clear_faults(rows: np.ndarray[Any, np.dtype[Any]], faults: dict[int, Fault])
 
 
 def numbers(rows: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The readings in cleared rows as columns (rows, `FIELDS`), NaN where a number is absent."""
-    return np.where(_there(rows), _values(rows), np.nan)
+    """The readings in cleared rows as columns (rows, `FIELDS`), NaN where a number is absent. Each column is
+    in one piece, as they are looked at one by one."""
+    return np.asfortranarray(np.where(_there(rows), _values(rows), np.nan))
 
 
 def readings(rows: np.ndarray[Any, np.dtype[Any]]) -> list[Reading]:

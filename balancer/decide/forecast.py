@@ -16,7 +16,7 @@ import numpy as np
 
 from balancer.decide import forecasters, seasons, tracks
 from balancer.decide.columnar import Places
-from balancer.decide.foreseen import METHODS, SYSTEM, Batch, Floats, Foreseen, Judged, Verdicts
+from balancer.decide.foreseen import METHODS, SYSTEM, Batch, Floats, Foreseen, Judged, Verdicts, of_told
 from balancer.decide.kept import kept as remembered
 from balancer.decide.seasons import Seasons
 from balancer.decide.series import Series
@@ -146,7 +146,7 @@ def foresee(kept: Foresight, records: Records, settings: Settings) -> Foreseen:
     values[-1, np.isnan(values[0])] = np.nan
     np.clip(values, 0.0, 1.0, out=values)
     told = tracks.preferred(kept.tracks, values)
-    given = tracks.of_told(told, [guess.half for guess in found])
+    given = of_told(told, [guess.half for guess in found])
     given[np.isnan(given)] = 0.0
     halves = tracks.widened(kept.tracks, given)
     batch = Batch(made_at=at, due_at=at + ahead_s, values=values, told=told, given=given, halves=halves,

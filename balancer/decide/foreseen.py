@@ -65,8 +65,15 @@ class Batch(Columnar):
 
 @kept
 def _told(batch: Batch) -> Singles:
-    told: Singles = batch.values[batch.told, np.arange(batch.told.size)]
-    return told
+    return of_told(batch.told, batch.values)
+
+
+def of_told(told: NDArray[np.int8], by_method: Sequence[Floats] | Singles) -> Singles:
+    """Of each subject (n,) the value of the method that is told."""
+    chosen: Singles = by_method[0].astype(np.float32)
+    for place in range(1, len(by_method)):
+        np.copyto(chosen, by_method[place], where=told == place, casting="same_kind")
+    return chosen
 
 
 #: No forecasts, of nobody.

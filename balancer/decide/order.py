@@ -242,9 +242,10 @@ def forsaken(state: Market, situation: Situation) -> frozenset[str]:
     factor, rhythm = situation.settings.starvation_factor, situation.settings.price_interval
     idle = [slots.free_in.size > 0 and slots.free_in[-1] <= 0 for slots in state.slots]
     known = np.isfinite(state.soonest_s)
-    said = np.where(known, state.soonest_s, state.best)
+    columns = state.first, known, np.where(known, state.soonest_s, state.best)
+    said = zip(state.lanes, *(column.tolist() for column in columns), strict=True)
     return frozenset(
-        lane.queue for lane, first, sure, soonest in zip(state.lanes, state.first, known, said, strict=True)
+        lane.queue for lane, first, sure, soonest in said
         if lane.waiting > 0 and lane.oldest_s is not None and math.isfinite(soonest)
         and (idle[first] or not sure) and lane.oldest_s > factor * (soonest + rhythm)
     )

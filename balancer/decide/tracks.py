@@ -5,7 +5,7 @@ Columns that `forecast` keeps between ticks. Moving averages weigh the newest wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar, Final
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balancer.decide.columnar import Column, Columnar
-from balancer.decide.foreseen import METHODS, Floats, Judged, Singles
+from balancer.decide.foreseen import METHODS, Judged, Singles
 
 #: Floor of the weight of a new error in the moving averages of a subject.
 ERROR_ALPHA: Final = 0.2
@@ -90,12 +90,10 @@ def none(subjects: int) -> Tracks:
 def learned(tracks: Tracks, judged: Judged) -> Tracks:
     """The tracks after these verdicts, of the same subjects."""
     truth, batch = judged.truth.astype(np.float32), judged.forecasts.batch
-    errors = np.abs(truth - batch.values)
-    known = np.isfinite(errors)
-    counts = tracks.counts + known
-    told = known[batch.told, np.arange(truth.size)]
-    count = tracks.count + told
-    reach = np.abs(truth - batch.value()) / np.maximum(batch.given, FINEST)
+    errors, missed = np.abs(truth - batch.values), np.abs(truth - batch.value())
+    known, told = np.isfinite(errors), np.isfinite(missed)
+    counts, count = tracks.counts + known, tracks.count + told
+    reach = missed / np.maximum(batch.given, FINEST)
     return Tracks(
         counts=counts, count=count,
         errors=_mean(tracks.errors, errors, known, counts),
@@ -118,14 +116,6 @@ def preferred(tracks: Tracks, values: Singles) -> NDArray[np.int8]:
         told[better] = place
         least = np.where(better, tracks.errors[place], least)
     return told
-
-
-def of_told(told: NDArray[np.int8], by_method: Sequence[Floats]) -> Singles:
-    """Of each subject (n,) the value of the method that is told."""
-    chosen: Singles = by_method[0].astype(np.float32)
-    for place in range(1, len(by_method)):
-        np.copyto(chosen, by_method[place], where=told == place, casting="same_kind")
-    return chosen
 
 
 def widened(tracks: Tracks, given: Singles) -> Singles:

@@ -131,7 +131,7 @@ class Holdings:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Numbers:
     """The last beats (W,): when they came, slots in use, turns of the event loop, and `readings`
-    (W, fields of `Reading`), NaN where one is unknown."""
+    (W, fields of `Reading`, column by column), NaN where one is unknown."""
 
     at: Floats
     busy: Floats
@@ -166,8 +166,8 @@ class WorkerTable(Sequence[Worker]):
             at=np.array([w.at for w in workers], dtype=np.float64),
             busy=np.array([w.busy for w in workers], dtype=np.float64),
             loop_ticks=np.array([w.loop_ticks for w in workers], dtype=np.uint64),
-            readings=np.array([[getattr(w.reading, name) for name in READING_FIELDS] for w in workers],
-                              dtype=np.float64).reshape(len(workers), len(READING_FIELDS)),
+            readings=np.array([[getattr(w.reading, name) for w in workers] for name in READING_FIELDS],
+                              dtype=np.float64).reshape(len(READING_FIELDS), len(workers)).T,
         )
         return cls(Roster(workers), Holdings.of(workers), numbers, dict(enumerate(workers)))
 
@@ -185,7 +185,7 @@ class WorkerTable(Sequence[Worker]):
 
     def with_readings(self, told: Mapping[str, Mapping[str, float | None]]) -> WorkerTable:
         """The same workers, with these values by worker's name over their own readings."""
-        readings = self.numbers.readings.copy()
+        readings = self.numbers.readings.copy(order="K")
         for name in told.keys() & self.roster.places.keys():
             for field, value in told[name].items():
                 place = READING_FIELDS.index(field)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from balancer.decide.detect import Alarm, current, foreseen, sound
+from balancer.decide.detect import Alarm, Ranked, current, foreseen, sound
 from balancer.decide.load import system_load, utilisations
 from balancer.decide.thresholds import initial
 from balancer.model import Fleet, Forecast, Imbalance
@@ -116,3 +120,15 @@ def test_the_alarm_trips_and_clears_by_streaks(samples: str, acts: str) -> None:
 
 def test_with_one_sample_to_trip_it_is_the_seeds_own() -> None:
     assert sound(Alarm(), True, replace(SETTINGS, trip_samples=1))[1]
+
+
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.9]), min_size=1, max_size=12), st.randoms())
+def test_whoever_is_first_is_first_however_many_are_asked_for(values: list[float], chance: Random) -> None:
+    names = [f"w{i}" for i in range(len(values))]
+    chance.shuffle(names)
+    ranks = np.array([sorted(names).index(name) for name in names], dtype=np.intp)
+    ranked = Ranked(np.array(names, dtype=np.object_), np.array(values), ranks)
+    all_ = tuple(name for _, name in sorted(zip(values, names, strict=True)))
+    assert (ranked[0], len(ranked), ranked[:3], ranked[-1]) == (all_[0], len(all_), all_[:3], all_[-1])
+    assert ranked == all_
+    assert all_ == ranked

@@ -6,6 +6,7 @@ Late binding beats moving: a slot that takes its next task when it is free needs
 from __future__ import annotations
 
 from balancer.decide.ahead import ahead_moves, long_tasks
+from balancer.decide.capacity import work_elsewhere
 from balancer.decide.idle import idle_slots
 from balancer.decide.order import orders
 from balancer.decide.progress import with_progress
@@ -14,7 +15,6 @@ from balancer.decide.rooms import Rooms
 from balancer.decide.situation import Situation, Suggestions
 from balancer.decide.stranded import stranded_moves
 from balancer.model import Order
-from balancer.routing import is_lane
 
 
 class Priced:
@@ -35,7 +35,7 @@ class Priced:
         not; then running tasks for the slots that are still idle."""
         made = situation.orders or self.orders(situation)
         idle, long = idle_slots(situation, made), long_tasks(situation, made)
-        if not idle and not long and all(map(is_lane, {task.queue for task in situation.fleet.queued})):
+        if not idle and not long and not work_elsewhere(situation.fleet):
             return Suggestions()
         situation = with_progress(situation)
         first, rooms = ahead_moves(situation, long), Rooms(situation)
