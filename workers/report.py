@@ -69,7 +69,7 @@ class Report:
         listeners: Listeners,
     ) -> None:
         self.follower = follower
-        self.describe, self.description = describe, describe()
+        self.describe = describe
         self.instance = instance
         self.consumer = consumer
         self.listeners = listeners
@@ -98,7 +98,7 @@ class Report:
             # Its successor of the same name may have come already: only what is still ours goes.
             self.connection.script("forget_workers")(
                 [keys.alive, keys.workers, keys.beats, keys.holds, keys.board, keys.places, keys.places_free],
-                [WHENEVER, keys.held(""), worker, self.instance, self.description],
+                [WHENEVER, keys.held(""), worker, self.instance, self._memory.description],
             )
         except (RedisError, BalancerError, OSError) as error:
             logger.warning("this worker's report is left to lapse: %s", error)
@@ -139,7 +139,7 @@ class Report:
         holds = documents.holds_document(running=running, reserved=reserved, health=health)
         again = memory.count % AGAIN == 1
         if again:
-            self.description = self.describe()
+            memory.description = self.describe()
         ticks = Pulse.current.ticks if Pulse.current is not None else 0
         sent_at = lease.now()
         told = redis_beats.publish(
@@ -148,7 +148,7 @@ class Report:
             name=self.follower.worker,
             instance=self.instance,
             beat=beat.pack(reading, busy=len(running), loop_ticks=ticks, at=time.time()),
-            description=self.description if again else None,
+            description=memory.description if again else None,
             holds=holds if again or holds != memory.holds else None,
             renew=self.listeners.renewed(held.deliveries(self.consumer), memory.count),
             now=time.time(),
@@ -216,7 +216,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.stop = threading.Event()
-        self.count, self.told, self.holds = 0, "", ""
+        self.count, self.told, self.holds, self.description = 0, "", "", ""
         self.tasks: tuple[list[HeldTask], list[HeldTask]] = ([], [])
         self.clock = ServerClock()
         self.watch = LoopWatch()

@@ -54,6 +54,7 @@ def vanishes(self: Any, how: str) -> list[Any]:
     note(self, "started")
     if self.request.retries == 0:
         self.checkpoint("half")
+        ledger().set(f"process:{self.request.id}", os.getpid())
         sys.exit(3) if how == "exits" else os.kill(os.getpid(), signal.SIGKILL)
     return [self.request.retries, self.resume()]
 

@@ -175,14 +175,14 @@ def test_a_soft_time_limit_fails_the_task_once(
 def test_a_task_that_is_to_retry_when_its_process_is_lost_does(
     pools: FleetUnderTest, tasks: ModuleType, hostile: ModuleType, how: str
 ) -> None:
-    before = processes(tasks)
     result = on(hostile.vanishes, "prefork", how)
     assert result.get(timeout=60) == [1, "half"]
     assert starts(pools, result) == 2
     forgotten(pools, result)
     pools.finished_once(result.id)
     # One that exits does so late: what comes next is not to be given to it.
-    wait_until(lambda: len(processes(tasks) - before) == 1, "the lost process is replaced")
+    lost = int(pools.ledger.get(f"process:{result.id}"))
+    wait_until(lambda: lost not in processes(tasks), "the lost process is gone")
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGKILL"])
